@@ -1,0 +1,41 @@
+# make lab     set up, then open the course in JupyterLab
+# make test    set up, then run every test, the notebooks' included
+# make run     set up, then execute the course without a browser; pages and a summary in build/
+# make refresh execute the notebooks and store their outputs; a second run changes no byte
+# make lint    check the style of the code
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+export JUPYTER_PREFER_ENV_PATH = 1
+
+.PHONY: lab test run refresh lint clean
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB_ARGS)
+
+test: $(READY) lint
+	$(BIN)/python -m pytest --nbval --nbval-current-env tests notebooks
+
+run: $(READY)
+	$(BIN)/python tools/notebooks.py run
+	$(BIN)/python -m vgglab train --out build/vgg
+
+refresh: $(READY)
+	$(BIN)/python tools/notebooks.py refresh
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11, 3.12 or 3.13 is needed, not {v[0]}.{v[1]}: make PYTHON=python3.12")'
+	@echo "Setting up .venv once (about 6 GB with PyTorch's CUDA libraries, a few minutes) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --group test --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --group compare --no-deps
+	touch $(READY)

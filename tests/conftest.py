@@ -1,0 +1,28 @@
+import os
+
+import pytest
+import torch
+
+from vgglab import data
+
+
+@pytest.fixture(scope="session")
+def garments():
+    """A small drawn data set."""
+    return data.drawn_garments(train=600, test=200)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist():
+    """The real data, where VGGLAB_DATA says that it is."""
+    if not os.environ.get("VGGLAB_DATA"):
+        pytest.skip("real Fashion-MNIST is not here: VGGLAB_DATA is not set")
+    return data.fashion_mnist(download=False)
+
+
+@pytest.fixture
+def random_images():
+    """Ten times ten images of noise."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (100, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return data.Images(pixels, torch.arange(100) % 10)

@@ -1,0 +1,230 @@
+"""The loop, what it reports, and how it stops and goes on."""
+
+import math
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from vgglab import checkpoint, data, training
+from vgglab.__main__ import main
+from vgglab.models import vgg
+from vgglab.training import RECIPES, Recipe, evaluate, fit
+
+TINY = Recipe(
+    width=1 / 16, size=32, batch_norm=True, epochs=3, batch_size=50, lr=0.05, dropout=0.1, schedule="one-cycle"
+)
+
+
+def weights(model):
+    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+
+
+class Scores(nn.Module):
+    """Gives image i the scores of row i of a table, which the first pixels of the image name."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = nn.Parameter(table)
+
+    def forward(self, x):
+        rows = ((x[:, 0, 0, 0] * data.STD + data.MEAN) * 255).round().long()
+        return self.table[rows]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 5))
+def test_accuracy_is_correct_over_total_on_ragged_batches(count, batch_size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 28, 28)
+    labels = torch.randint(10, (count,), generator=generator)
+    table = torch.randn(count, 10, generator=generator)
+    result = evaluate(Scores(table), data.Images(pixels, labels), batch_size=batch_size)
+    assert (result.correct, result.total) == ((table.argmax(1) == labels).sum(), count)
+    assert result.accuracy == result.correct / count
+    assert result.loss == pytest.approx(F.cross_entropy(table, labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("training_mode", [True, False])
+def test_evaluate_leaves_mode_and_weights_alone_and_switches_dropout_off(random_images, training_mode):
+    model = vgg("A", 1, 10, 32, width=1 / 16, batch_norm=True).train(training_mode)
+    before = weights(model)
+    assert evaluate(model, random_images) == evaluate(model, random_images)
+    assert model.training is training_mode and torch.equal(weights(model), before)
+
+
+def test_fit_is_the_loop_that_a_reader_would_write(random_images):
+    """Plain float32 SGD, written out with torch alone."""
+    recipe = replace(TINY, schedule="constant", dropout=0.0, batch_norm=False, epochs=1)
+    ours = recipe.model()
+    theirs = recipe.model()
+    dataset = data.Dataset("noise", random_images, random_images)
+    fit(ours, dataset, recipe=recipe, seed=5, precision="float32", device="cpu", progress=False)
+
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    for x, labels in data.batches(random_images, 50, 32, shuffle=True, seed=5 * 1_000_003):
+        optimizer.zero_grad()
+        F.cross_entropy(theirs(x), labels).backward()
+        optimizer.step()
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-3, atol=1e-5)
+
+
+def test_a_small_vgg_learns_the_garments(garments):
+    model = TINY.model()
+    history = fit(model, garments, recipe=TINY, epochs=10, progress=False)
+    assert history.accuracy == evaluate(model, garments.test, precision="auto").accuracy > 0.6
+    assert [row["epoch"] for row in history.epochs] == list(range(1, 11))
+    assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
+    assert history.recipe["epochs"] == 10 and history.environment["torch"] == torch.__version__
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_state(garments):
+    runs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(0)
+        model = TINY.model()
+        state = torch.get_rng_state()
+        fit(model, garments, recipe=TINY, epochs=1, seed=seed, progress=False)
+        assert torch.equal(torch.get_rng_state(), state)
+        runs.append(weights(model))
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_arguments_override_the_recipe(garments):
+    history = fit(
+        TINY.model(), garments, recipe=TINY, epochs=1, lr=0.01, batch_size=100, precision="float32", progress=False
+    )
+    assert (history.recipe["lr"], history.recipe["batch_size"], history.recipe["epochs"]) == (0.01, 100, 1)
+    assert history.environment["precision"] == "float32"
+
+
+def test_an_interrupted_run_ends_in_the_same_weights(garments, tmp_path, monkeypatch):
+    undisturbed = TINY.model()
+    expected = fit(undisturbed, garments, recipe=TINY, progress=False)
+
+    interrupted, save = TINY.model(), checkpoint.save
+
+    def save_then_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(checkpoint, "save", save_then_stop)
+            fit(TINY.model(), garments, recipe=TINY, checkpoint=tmp_path / "run.pt", progress=False)
+    history = fit(interrupted, garments, recipe=TINY, checkpoint=tmp_path / "run.pt", progress=False)
+    assert torch.equal(weights(interrupted), weights(undisturbed))
+    strip = [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs]
+    assert strip == [{key: value for key, value in row.items() if key != "seconds"} for row in expected.epochs]
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(garments, tmp_path):
+    fit(TINY.model(), garments, recipe=TINY, epochs=1, checkpoint=tmp_path / "run.pt", progress=False)
+    with pytest.raises(ValueError, match=r"another run: lr is 0.05 there and 0.1 here"):
+        fit(TINY.model(), garments, recipe=TINY, epochs=1, lr=0.1, checkpoint=tmp_path / "run.pt", progress=False)
+    smaller = data.Dataset(garments.name, garments.train[:500], garments.test)
+    with pytest.raises(ValueError, match="another run: data is 'drawn-garments, 600 .* and 'drawn-garments, 500"):
+        fit(TINY.model(), smaller, recipe=TINY, epochs=1, checkpoint=tmp_path / "run.pt", progress=False)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("the file was executed",))
+
+
+@pytest.mark.parametrize("poison", [Bomb(), {"anything": 1}, None])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(garments, tmp_path, poison):
+    path = tmp_path / "run.pt"
+    fit(TINY.model(), garments, recipe=TINY, epochs=3, checkpoint=path, progress=False)
+    if poison is None:
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        torch.save(poison, path)
+    with pytest.warns(UserWarning, match="run.pt cannot be used"):
+        history = fit(TINY.model(), garments, recipe=TINY, epochs=3, checkpoint=path, progress=False)
+    assert len(history.epochs) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_what_to_try(garments):
+    recipe = replace(TINY, batch_norm=False, lr=1e6)
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) at step \d+ of 12 in epoch 1: try an lr below"):
+        fit(recipe.model(), garments, recipe=recipe, progress=False)
+
+
+def test_a_loss_at_chance_warns_and_a_falling_one_does_not(garments):
+    recipe = Recipe(config="E", width=1 / 16, size=32, epochs=1, initialization="std-0.01", batch_size=50)
+    with pytest.warns(UserWarning, match=r"ln 10 = 2.303.*initialization"):
+        history = fit(recipe.model(), garments, recipe=recipe, progress=False)
+    assert history.epochs[0]["train_loss"] == pytest.approx(math.log(10), rel=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(TINY.model(), garments, recipe=TINY, epochs=2, progress=False)
+
+
+def test_bfloat16_answers_as_float32_does(garments):
+    model = TINY.model()
+    fit(model, garments, recipe=TINY, progress=False)
+    exact, rounded = (evaluate(model, garments.test, precision=p) for p in ("float32", "bfloat16"))
+    assert rounded.loss == pytest.approx(exact.loss, rel=0.01)
+    assert abs(rounded.correct - exact.correct) <= 4
+
+
+def test_a_history_comes_back_from_its_file(garments, tmp_path):
+    history = fit(TINY.model(), garments, recipe=TINY, epochs=1, progress=False)
+    history.save(tmp_path / "history.json")
+    assert training.History.load(tmp_path / "history.json") == history
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="other.json is not a saved History"):
+        training.History.load(tmp_path / "other.json")
+
+
+def test_schedules_start_and_end_as_they_say():
+    one_cycle, drops = training.SCHEDULES["one-cycle"], training.SCHEDULES["divide-by-10"]
+    assert one_cycle(0.2) == 1 and one_cycle(0) == one_cycle(1) == 0
+    assert [drops(t) for t in (0, 0.3, 0.6, 0.9)] == pytest.approx([1, 0.1, 0.01, 0.001])
+
+
+def test_the_papers_recipe_is_section_3_1():
+    paper = RECIPES["paper"]
+    assert (paper.batch_size, paper.momentum, paper.weight_decay, paper.dropout) == (256, 0.9, 5e-4, 0.5)
+    assert (paper.lr, paper.epochs, paper.size, paper.width) == (1e-2, 74, 224, 1.0)
+    assert 370_000 * 256 / 1.28e6 == pytest.approx(paper.epochs, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"recipe": "fast"}, ValueError, "recipe must be one of 'paper'"),
+        ({"epochs": 0}, ValueError, "epochs must be at least 1, not 0"),
+        ({"lr": -1.0}, ValueError, "lr must be above 0, not -1.0"),
+        ({"precision": "float16"}, ValueError, "precision must be one of 'auto'"),
+        ({"device": "gpu"}, ValueError, "device must be"),
+        ({"size": 64}, ValueError, r"x must be \(N, 1, 32, 32\)"),
+    ],
+)
+def test_bad_arguments_are_named(garments, arguments, error, words):
+    with pytest.raises(error, match=words):
+        fit(TINY.model(), garments, progress=False, **{"recipe": TINY, **arguments})
+
+
+def test_the_command_line_trains_continues_and_reports(tmp_path, monkeypatch, capsys, garments):
+    monkeypatch.setattr(data, "load", lambda name: garments)
+    command = ["train", "--width", "0.0625", "--epochs", "1", "--batch-size", "50", "--out", str(tmp_path / "run")]
+    main(command)
+    history = training.History.load(tmp_path / "run" / "history.json")
+    assert f"{history.accuracy:.2%} of 200 test images of drawn-garments right" in capsys.readouterr().out
+    model = Recipe(**history.recipe).model()
+    model.load_state_dict(torch.load(tmp_path / "run" / "weights.pt", weights_only=True))
+    assert evaluate(model, garments.test, precision="auto").accuracy == history.accuracy
+    main(command)
+    assert training.History.load(tmp_path / "run" / "history.json") == history
+
+
+def test_the_command_line_answers_bad_input_in_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="python -m vgglab: image_size must be at least 32, not 30"):
+        main(["train", "--size", "30", "--data", "drawn-garments", "--out", str(tmp_path)])

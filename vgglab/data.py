@@ -1,0 +1,285 @@
+"""Fashion-MNIST, the drawn garments, and batches of either, with the pixels kept as uint8 until they are used."""
+
+import gzip
+import hashlib
+import os
+import socket
+import struct
+import tempfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from vgglab import checks, garments
+
+CLASSES = garments.CLASSES
+SIDE = 28
+LARGEST_PADDED = 32
+
+# Pixels / 255 over the 60,000 training images of Fashion-MNIST; the drawn garments are normalized alike.
+MEAN, STD = 0.2860, 0.3530
+
+# MD5 of the unpacked files; the MD5 of the gz files stand in torchvision.datasets.FashionMNIST.resources.
+FILES = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+LAYOUTS = (".", "fashion-mnist", "FashionMNIST/raw")
+NETWORK_TIMEOUT = 5.0  # seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Grey images with their labels: pixels uint8 (N, 1, 28, 28), labels int64 (N,), the names of the classes."""
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple = CLASSES
+
+    def __post_init__(self):
+        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
+            raise ValueError(f"pixels must be uint8 (N, C, H, W), not {self.pixels.dtype} {tuple(self.pixels.shape)}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
+            raise ValueError(
+                f"labels must be int64 ({len(self.pixels)},), not {self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        """The images at a slice, a list or a tensor of positions, as Images again."""
+        return replace(self, pixels=self.pixels[index], labels=self.labels[index])
+
+    def to(self, device):
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images under one name."""
+
+    name: str
+    train: Images
+    test: Images
+
+    def hold_out(self, count, seed=0):
+        """Return a Dataset whose test images are count of the training images, drawn at random, for validation.
+
+        The real test images are not in it, so nothing tuned on it has seen them.
+        """
+        count = checks.integer("count", count, at_least=1)
+        if count >= len(self.train):
+            raise ValueError(f"count must be below the {len(self.train)} training images, not {count}")
+        order = torch.randperm(len(self.train), generator=_generator(seed, "cpu"))
+        return Dataset(self.name, self.train[order[count:]], self.train[order[:count]])
+
+
+def load(name="auto", root=None, download=True):
+    """Return "fashion-mnist", "drawn-garments", or with "auto" the first where it can be had, else the second.
+
+    Fashion-MNIST is looked for in root, then $VGGLAB_DATA, then the user's cache, as the four gz files, unpacked,
+    or in torchvision's folders; if download, it is fetched into the cache once. "auto" prints which set it is.
+    Raises ValueError for an unknown name or a damaged file, FileNotFoundError where the set cannot be had.
+    """
+    checks.choice("name", name, ("auto", "fashion-mnist", "drawn-garments"))
+    if name == "drawn-garments":
+        return drawn_garments()
+    if name == "fashion-mnist":
+        return fashion_mnist(root, download)
+    try:
+        dataset = fashion_mnist(root, download)
+        print(f"Data: Fashion-MNIST, {len(dataset.train):,} training and {len(dataset.test):,} test images.")
+    except FileNotFoundError as missing:
+        dataset = drawn_garments()
+        print(f"Data: {len(dataset.train):,} + {len(dataset.test):,} drawn garments, because {missing}")
+    return dataset
+
+
+def fashion_mnist(root=None, download=True):
+    """Return the 60,000 + 10,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
+
+    Raises ValueError naming a damaged file, FileNotFoundError where the files are neither here nor to be had.
+    """
+    folder = _find(root)
+    if folder is None and download:
+        folder = _download()
+    if folder is None:
+        raise FileNotFoundError(_missing("downloading was not allowed"))
+    train_pixels, train_labels, test_pixels, test_labels = (_read(folder, name) for name in FILES)
+    return Dataset("fashion-mnist", Images(train_pixels, train_labels), Images(test_pixels, test_labels))
+
+
+def drawn_garments(train=6000, test=1000, seed=0):
+    """Return ten classes of garments drawn by this program, deterministic for a seed, with no network needed."""
+    train_pixels, train_labels, test_pixels, test_labels = garments.drawn_images(train, test, seed)
+    return Dataset("drawn-garments", Images(train_pixels, train_labels), Images(test_pixels, test_labels))
+
+
+def batches(images, batch_size, size=None, shuffle=False, device=None, seed=None, augment=None):
+    """Yield (x, labels): x float (B, C, size, size), normalized, labels int64 (B,); the last batch may be smaller.
+
+    A size up to 32 pads with black, a larger one resizes bilinearly, None keeps the images as they are. augment is
+    a name of AUGMENTATIONS. All of it happens on device, a whole batch at a time; seed None draws from torch's
+    global generator. Raises ValueError or TypeError for what is out of range.
+    """
+    if not isinstance(images, Images):
+        raise TypeError(f"images must be vgglab.data.Images, such as dataset.train, not {type(images).__name__}")
+    batch_size = checks.integer("batch_size", batch_size, at_least=1)
+    if size is not None:
+        size = checks.integer("size", size, at_least=images.pixels.shape[-1])
+    if augment is not None:
+        checks.choice("augment", augment, AUGMENTATIONS)
+    images = images.to(device)
+    return _batches(images, batch_size, size, shuffle, _generator(seed, images.pixels.device), augment)
+
+
+def _batches(images, batch_size, size, shuffle, generator, augment):
+    device = images.pixels.device
+    order = torch.arange(len(images), device=device)
+    if shuffle:
+        order = torch.randperm(len(images), generator=generator, device=device)
+    for index in order.split(batch_size):
+        pixels = images.pixels[index]
+        if augment is not None:
+            pixels = AUGMENTATIONS[augment](pixels, generator)
+        yield normalize(resize(pixels, size)), images.labels[index]
+
+
+def resize(pixels, size):
+    """Return float (N, C, size, size) in 0-255: padded with black up to 32, bilinear above; None keeps the size."""
+    height, width = pixels.shape[-2:]
+    if size is None or (height, width) == (size, size):
+        return pixels.float()
+    if size <= LARGEST_PADDED:
+        top, left = (size - height) // 2, (size - width) // 2
+        return F.pad(pixels, (left, size - width - left, top, size - height - top)).float()
+    return F.interpolate(pixels.float(), (size, size), mode="bilinear", align_corners=False)
+
+
+def normalize(pixels):
+    """Return pixels (0-255) with Fashion-MNIST's mean taken off, divided by its standard deviation."""
+    return (pixels.float() / 255 - MEAN) / STD
+
+
+def random_flip(pixels, generator=None):
+    """Mirror each image left to right with probability 1/2."""
+    chosen = torch.rand(len(pixels), 1, 1, 1, generator=generator, device=pixels.device) < 0.5
+    return torch.where(chosen, pixels.flip(-1), pixels)
+
+
+def random_shift(pixels, generator=None, reach=2):
+    """Move each image by up to reach pixels in both directions, black moving in."""
+    count, _, height, width = pixels.shape
+    offsets = torch.randint(2 * reach + 1, (2, count, 1), generator=generator, device=pixels.device)
+    rows = offsets[0] + torch.arange(height, device=pixels.device)
+    columns = offsets[1] + torch.arange(width, device=pixels.device)
+    padded = F.pad(pixels, (reach, reach, reach, reach))
+    image = torch.arange(count, device=pixels.device)[:, None, None]
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+AUGMENTATIONS = {
+    "flip": random_flip,
+    "shift": random_shift,
+    "shift+flip": lambda pixels, generator=None: random_flip(random_shift(pixels, generator), generator),
+}
+
+
+def _generator(seed, device):
+    return None if seed is None else torch.Generator(device).manual_seed(checks.integer("seed", seed))
+
+
+def _cache():
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vgglab") / "fashion-mnist"
+
+
+def _find(root):
+    """The first folder that has all four files, or None."""
+    places = [Path(place).expanduser() for place in (root, os.environ.get("VGGLAB_DATA")) if place]
+    for folder in [place / layout for place in places for layout in LAYOUTS] + [_cache()]:
+        if all(_path(folder, name) for name in FILES):
+            return folder
+    return None
+
+
+def _path(folder, name):
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _read(folder, name):
+    """The tensor in one file (the IDX format: two zero bytes, type, dimensions, big-endian sizes, then the bytes)."""
+    path = _path(folder, name)
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it and load again") from None
+    checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if checksum != FILES[name]:
+        truth = next((other for other in FILES if FILES[other] == checksum), None)
+        detail = f"it holds {truth}" if truth else f"its MD5 is {checksum} instead of {FILES[name]}"
+        raise ValueError(f"{path} is not Fashion-MNIST's {name}: {detail}; delete it and load again")
+    dimensions = content[3]
+    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
+    values = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    return values[:, None] if dimensions == 3 else values.long()
+
+
+def _download():
+    """Fetch the four files into the user's cache, once for all processes that ask, and return the folder."""
+    from filelock import FileLock
+    from torchvision.datasets import FashionMNIST
+
+    folder = _cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if not all(_path(folder, name) for name in FILES):
+                with tempfile.TemporaryDirectory(dir=folder) as part, _network_timeout():
+                    for name, checksum in FashionMNIST.resources:
+                        _download_file(name, checksum, part)
+                    for name, _ in FashionMNIST.resources:
+                        (Path(part) / name).replace(folder / name)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(_missing(f"downloading failed ({error})")) from None
+    return folder
+
+
+def _download_file(name, checksum, folder):
+    """Fetch one file from the first of torchvision's mirrors that has it."""
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.utils import download_url
+
+    *others, last = FashionMNIST.mirrors
+    for mirror in others:
+        try:
+            return download_url(mirror + name, folder, md5=checksum)
+        except (OSError, RuntimeError):
+            continue
+    return download_url(last + name, folder, md5=checksum)
+
+
+@contextmanager
+def _network_timeout():
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _missing(reason):
+    return (
+        f"Fashion-MNIST is not on this computer and {reason}. Three ways on: connect to the internet and load again; "
+        "put the four gz files of Fashion-MNIST into a folder and name it as root or in VGGLAB_DATA; "
+        'or load("drawn-garments"), which needs no network.'
+    )
