@@ -1,0 +1,538 @@
+import functools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vgglab.models import alexnet, googlenet, lenet, resnet, vgg, zfnet
+from vgglab.models.resnet import Residual
+from vgglab.receptive_field import of_model
+
+GREY = {"in_channels": 1, "num_classes": 10}
+SMALLEST = {
+    "lenet": (functools.partial(lenet, image_size=16), 16),
+    "alexnet": (functools.partial(alexnet, image_size=67), 67),
+    "zfnet": (functools.partial(zfnet, image_size=53), 53),
+    "googlenet": (functools.partial(googlenet, image_size=32), 32),
+    "resnet": (functools.partial(resnet, 18), 32),
+}
+BUILDERS = {"lenet": lenet, "alexnet": alexnet, "zfnet": zfnet, "googlenet": googlenet, "resnet": resnet}
+
+LAST_FEATURES = {
+    "lenet": "features.C5",
+    "alexnet": "features",
+    "zfnet": "features",
+    "googlenet": "features.5b",
+    "resnet": "features.conv5_x",
+}
+
+# What is built, the image, parameters, MACs, and the receptive field (size, stride, padding) there.
+NETWORKS = [
+    ("lenet", {}, (1, 32, 32), 60_000, 327_256, (32, 4, 0)),
+    ("alexnet", {}, (3, 227, 227), 60_965_224, 724_406_816, (195, 32, 64)),
+    ("alexnet", {"groups": 1}, (3, 227, 227), 62_378_344, 1_135_256_096, (195, 32, 64)),
+    ("zfnet", {}, (3, 224, 224), 62_357_608, 1_168_032_896, (171, 32, 59)),
+    ("zfnet", {"wide": True}, (3, 224, 224), 107_627_624, 2_476_704_896, (171, 32, 59)),
+    ("googlenet", {}, (3, 224, 224), 13_378_280, 1_582_671_872, (715, 32, 327)),
+    ("googlenet", {"auxiliary": False}, (3, 224, 224), 6_998_552, 1_582_671_872, (715, 32, 327)),
+    ("resnet", {"depth": 18}, (3, 224, 224), 11_689_512, 1_814_073_344, (435, 32, 217)),
+    ("resnet", {"depth": 34}, (3, 224, 224), 21_797_672, 3_663_761_408, (899, 32, 449)),
+    ("resnet", {"depth": 50}, (3, 224, 224), 25_557_032, 3_857_973_248, (483, 32, 241)),
+    ("resnet", {"depth": 50, "version": 1.5}, (3, 224, 224), 25_557_032, 4_089_184_256, (427, 32, 213)),
+    ("resnet", {"depth": 101}, (3, 224, 224), 44_549_160, 7_570_194_432, (1027, 32, 513)),
+    ("resnet", {"depth": 101, "version": 1.5}, (3, 224, 224), 44_549_160, 7_801_405_440, (971, 32, 485)),
+    ("resnet", {"depth": 152}, (3, 224, 224), 60_192_808, 11_282_415_616, (1507, 32, 753)),
+    ("resnet", {"depth": 152, "version": 1.5}, (3, 224, 224), 60_192_808, 11_513_626_624, (1451, 32, 725)),
+]
+IDS = [" ".join(map(str, (name, *arguments.values()))) for name, arguments, *_ in NETWORKS]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors wait for each other's threads longer than they compute, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def on_meta(build, **arguments):
+    with torch.device("meta"):
+        return build(**arguments).eval()
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def layers(module, kind):
+    return [layer for layer in module.modules() if isinstance(layer, kind)]
+
+
+def macs(model, image):
+    with FlopCounterMode(display=False) as operations:
+        model(torch.empty(1, *image, device="meta"))
+    return operations.get_total_flops() // 2
+
+
+def shapes(model, image):
+    """The output shape of every module, by name."""
+    found = {}
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda module, inputs, output, name=name: found.update({name: output.shape[1:]}))
+    model(torch.empty(1, *image, device="meta"))
+    return found
+
+
+def sides(model, image, kinds):
+    found = shapes(model, image)
+    return [found[name][1] for name, module in model.named_modules() if isinstance(module, kinds)]
+
+
+def field(model, image, layer):
+    reached = of_model(model, image)[layer]
+    return reached.size[0], reached.stride[0], reached.padding[0]
+
+
+@pytest.mark.parametrize("name, arguments, image, parameters, expected_macs, expected_field", NETWORKS, ids=IDS)
+def test_parameters_macs_and_receptive_field(name, arguments, image, parameters, expected_macs, expected_field):
+    model = on_meta(BUILDERS[name], **arguments)  # NB2, NB4, NB5
+    assert count(model) == parameters
+    assert macs(model, image) == expected_macs
+    assert field(model, image, LAST_FEATURES[name]) == expected_field
+
+
+# LeNet-5
+
+
+def test_lenet_has_the_parameters_and_connections_that_the_paper_counts():  # NB9
+    model = on_meta(lenet)
+    named = {**dict(model.features.named_children()), **dict(model.classifier.named_children())}
+    found = {name: count(module) for name, module in named.items() if count(module)}
+    assert found == {"C1": 156, "S2": 12, "C3": 1_516, "S4": 32, "C5": 48_120, "F6": 10_164}
+    maps = {"C1": 28 * 28, "C3": 10 * 10, "C5": 1, "F6": 1}
+    connections = {layer: found[layer] * positions for layer, positions in maps.items()}
+    connections |= {"S2": 5 * 6 * 14 * 14, "S4": 5 * 16 * 5 * 5, "output": model.classifier.output.codes.numel()}
+    assert sum(connections.values()) == 340_908
+    found = shapes(model, (1, 32, 32))
+    assert [tuple(found[f"features.{layer}"]) for layer in ("C1", "S2", "C3", "S4", "C5")] == [
+        (6, 28, 28),
+        (6, 14, 14),
+        (16, 10, 10),
+        (16, 5, 5),
+        (120, 1, 1),
+    ]
+
+
+def test_lenet_equals_an_independent_assembly_of_its_paper():
+    table_1 = """
+        X . . . X X X . . X X X X . X X
+        X X . . . X X X . . X X X X . X
+        X X X . . . X X X . . X . X X X
+        . X X X . . X X X X . . X . X X
+        . . X X X . . X X X X . X X . X
+        . . . X X X . . X X X X . X X X
+    """
+    table = [line.split() for line in table_1.split("\n") if line.strip()]
+    model = lenet()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    features, classifier = model.features, model.classifier
+    weight, bias = torch.zeros(16, 6, 5, 5), torch.cat([conv.bias for conv in features.C3.maps])
+    for column, conv in enumerate(features.C3.maps):
+        weight[column, [row for row in range(6) if table[row][column] == "X"]] = conv.weight[0]
+
+    def squash(x):
+        return 1.7159 * torch.tanh(x * 2 / 3)
+
+    def subsample(x, layer):
+        total = x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]
+        return squash(total * layer[1].weight.view(-1, 1, 1) + layer[1].bias.view(-1, 1, 1))
+
+    x = torch.randn(4, 1, 32, 32)
+    out = subsample(squash(F.conv2d(x, features.C1.weight, features.C1.bias)), features.S2)
+    out = subsample(squash(F.conv2d(out, weight, bias)), features.S4)
+    out = squash(F.conv2d(out, features.C5.weight, features.C5.bias)).flatten(1)
+    out = squash(F.linear(out, classifier.F6.weight, classifier.F6.bias))
+    distances = torch.cdist(out, classifier.output.codes) ** 2
+    torch.testing.assert_close(model(x), -distances, rtol=1e-4, atol=1e-3)
+
+
+def test_lenets_codes_are_fixed_signs_and_the_same_for_everyone():
+    first, second = lenet(), lenet()
+    assert first.classifier.output.codes.abs().eq(1).all()
+    assert first.classifier.output.codes.shape == (10, 84)
+    assert first.classifier.output.codes.equal(second.classifier.output.codes)
+    assert "classifier.output.codes" not in dict(first.named_parameters())
+
+
+# AlexNet
+
+
+def test_alexnet_shrinks_the_image_as_the_paper_says():  # NB1, NB3
+    model = on_meta(alexnet)
+    assert sides(model, (3, 227, 227), (nn.Conv2d, nn.MaxPool2d)) == [55, 27, 27, 13, 13, 13, 13, 6]
+    assert all(pool.kernel_size > pool.stride for pool in layers(model, nn.MaxPool2d))
+    at_224 = on_meta(alexnet, image_size=224)
+    assert sides(at_224, (3, 224, 224), nn.Conv2d)[0] == 54  # not the paper's 55, so its images are 227
+
+
+def test_two_groups_halve_the_weights_of_alexnets_layers_2_4_and_5():  # NB2
+    two, one = (layers(on_meta(alexnet, groups=groups), nn.Conv2d) for groups in (2, 1))
+    ratios = [whole.weight.numel() / halved.weight.numel() for halved, whole in zip(two, one, strict=True)]
+    assert ratios == [1, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize("lrn", [True, False])
+def test_alexnet_equals_an_independent_assembly_with_split_convolutions(lrn):  # NB12
+    model = alexnet(lrn=lrn, image_size=67, num_classes=7).eval()
+    weights = iter(model.parameters())
+
+    def halves(x):
+        weight, bias = next(weights), next(weights)
+        parts = zip(x.chunk(2, 1), weight.chunk(2), bias.chunk(2), strict=True)
+        return torch.cat([F.conv2d(part, w, b, padding=w.shape[-1] // 2) for part, w, b in parts], dim=1)
+
+    def normalize(x):
+        squares = F.pad(x**2, (0, 0, 0, 0, 2, 2))
+        return x / (2 + 1e-4 * sum(squares[:, i : i + x.shape[1]] for i in range(5))) ** 0.75 if lrn else x
+
+    x = 100 * torch.randn(2, 3, 67, 67)  # large enough for alpha to matter
+    out = F.max_pool2d(normalize(F.conv2d(x, next(weights), next(weights), stride=4).relu()), 3, 2)
+    out = F.max_pool2d(normalize(halves(out).relu()), 3, 2)
+    out = F.conv2d(out, next(weights), next(weights), padding=1).relu()
+    out = halves(halves(out).relu()).relu()
+    out = F.max_pool2d(out, 3, 2).flatten(1)
+    out = F.linear(out, next(weights), next(weights)).relu()
+    out = F.linear(out, next(weights), next(weights)).relu()
+    out = F.linear(out, next(weights), next(weights))
+    torch.testing.assert_close(model(x), out, rtol=1e-4, atol=1e-4)
+    assert next(weights, None) is None
+
+
+def test_alexnet_drops_half_of_the_first_two_fc_layers():
+    model = on_meta(alexnet)
+    assert [type(module).__name__ for module in model.classifier] == [
+        *("Linear", "ReLU", "Dropout"),
+        *("Linear", "ReLU", "Dropout"),
+        "Linear",
+    ]
+    assert {dropout.p for dropout in layers(model, nn.Dropout)} == {0.5}
+
+
+def test_torchvisions_alexnet_is_another_network():
+    from torchvision.models import alexnet as one_weird_trick
+
+    theirs, ours = on_meta(one_weird_trick), on_meta(alexnet)
+    assert [conv.out_channels for conv in layers(ours, nn.Conv2d)] == [96, 256, 384, 384, 256]
+    assert [conv.out_channels for conv in layers(theirs, nn.Conv2d)] == [64, 192, 384, 256, 256]
+    assert len(layers(ours, nn.LocalResponseNorm)) == 2 and not layers(theirs, nn.LocalResponseNorm)
+    assert {conv.groups for conv in layers(theirs, nn.Conv2d)} == {1}
+    assert count(theirs) == 61_100_840
+    assert macs(theirs, (3, 224, 224)) == 714_188_480
+    assert field(theirs, (3, 224, 224), "features") == (195, 32, 66)
+
+
+# ZFNet
+
+
+@pytest.mark.parametrize("wide, channels", [(False, [96, 256, 384, 384, 256]), (True, [96, 256, 512, 1024, 512])])
+def test_zfnet_has_the_sizes_of_figure_3(wide, channels):  # NB4
+    model = on_meta(zfnet, wide=wide)
+    assert sides(model, (3, 224, 224), (nn.Conv2d, nn.MaxPool2d)) == [110, 55, 26, 13, 13, 13, 13, 6]
+    convs = layers(model, nn.Conv2d)
+    assert [conv.out_channels for conv in convs] == channels
+    assert [(conv.kernel_size[0], conv.stride[0], conv.groups) for conv in convs[:2]] == [(7, 2, 1), (5, 2, 1)]
+
+
+def test_zfnet_normalizes_after_pooling_and_alexnet_before():
+    def order(model):
+        kinds = (nn.Conv2d, nn.MaxPool2d, nn.LocalResponseNorm)
+        return "".join(type(layer).__name__[0] for layer in model.features if isinstance(layer, kinds))
+
+    assert order(on_meta(zfnet)) == "CMLCMLCCCM"
+    assert order(on_meta(alexnet)) == "CLMCLMCCCM"
+
+
+# GoogLeNet
+
+
+def test_googlenet_has_the_channels_and_sizes_of_table_1():  # NB5, NB6
+    table_1 = """
+        conv1  112 64
+        pool1   56 64
+        conv2   56 192
+        pool2   28 192
+        3a 28  256   64  96 128  16  32  32
+        3b 28  480  128 128 192  32  96  64
+        pool3   14 480
+        4a 14  512  192  96 208  16  48  64
+        4b 14  512  160 112 224  24  64  64
+        4c 14  512  128 128 256  24  64  64
+        4d 14  528  112 144 288  32  64  64
+        4e 14  832  256 160 320  32 128 128
+        pool4    7 832
+        5a  7  832  256 160 320  32 128 128
+        5b  7 1024  384 192 384  48 128 128
+    """
+    rows = [line.split() for line in table_1.split("\n") if line.strip()]
+    model = on_meta(googlenet)
+    found = shapes(model, (3, 224, 224))
+    named = [name for name, _ in model.features.named_children() if not name.startswith("norm")]
+    assert named == [row[0] for row in rows]
+    for name, side, depth, *branches in rows:
+        assert found[f"features.{name}"] == (int(depth), int(side), int(side)), name
+        convs = layers(model.features.get_submodule(name), nn.Conv2d)
+        if branches:
+            assert [conv.out_channels for conv in convs] == list(map(int, branches)), name
+            assert [conv.kernel_size[0] for conv in convs] == [1, 1, 3, 1, 5, 1], name
+            assert {
+                found[f"features.{name}.{branch}"][1]
+                for branch, _ in model.features.get_submodule(name).named_children()
+            } == {int(side)}
+    assert found["classifier.0"] == (1024, 1, 1)
+    assert [dropout.p for dropout in layers(model.classifier, nn.Dropout)] == [0.4]
+    assert not layers(model, nn.BatchNorm2d)
+
+
+def test_googlenet_normalizes_before_and_after_its_second_convolutions():  # figure 3
+    names = [name for name, _ in on_meta(googlenet).features.named_children()]
+    assert names[:6] == ["conv1", "pool1", "norm1", "conv2", "norm2", "pool2"]
+
+
+@pytest.mark.parametrize("build", [alexnet, zfnet, googlenet])
+def test_normalization_has_the_papers_constants_in_pytorchs_convention(build):
+    norms = layers(on_meta(build), nn.LocalResponseNorm)
+    assert [(norm.size, norm.k, norm.alpha, norm.beta) for norm in norms] == [(5, 2.0, 5 * 1e-4, 0.75)] * 2
+
+
+def test_googlenets_heads_answer_in_training_mode_only():
+    model = googlenet(image_size=64, **GREY)
+    x = torch.randn(2, 1, 64, 64)
+    assert [scores.shape for scores in model.train()(x)] == [(2, 10)] * 3
+    assert model.eval()(x).shape == (2, 10)
+    assert googlenet(auxiliary=False, image_size=64, **GREY).train()(x).shape == (2, 10)
+
+
+def test_googlenets_heads_are_those_of_section_5():
+    model = on_meta(googlenet).train()
+    found = {}
+    for name, head in model.auxiliary.items():
+        head[0].register_forward_hook(lambda module, x, out, name=name: found.update({name: (x[0].shape, out.shape)}))
+    model(torch.empty(2, 3, 224, 224, device="meta"))
+    assert found == {"4a": ((2, 512, 14, 14), (2, 512, 4, 4)), "4d": ((2, 528, 14, 14), (2, 528, 4, 4))}
+    for head in model.auxiliary.values():
+        fc = [(layer.in_features, layer.out_features) for layer in layers(head, nn.Linear)]
+        assert fc == [(2048, 1024), (1024, 1000)]
+        assert [dropout.p for dropout in layers(head, nn.Dropout)] == [0.7]
+    assert count(model.auxiliary) == 13_378_280 - 6_998_552
+
+
+@pytest.mark.parametrize("size", [32, 33, 48, 64, 65, 79, 80, 81, 96, 224])
+def test_googlenets_heads_fit_every_image_size(size):
+    model = on_meta(googlenet, image_size=size).train()
+    assert [scores.shape for scores in model(torch.empty(2, 3, size, size, device="meta"))] == [(2, 1000)] * 3
+
+
+def test_googlenet_sees_other_sizes_where_no_head_fixes_it():
+    model = googlenet(image_size=64, **GREY)
+    x = torch.randn(2, 1, 45, 70)
+    assert model.eval()(x).shape == (2, 10)
+    with pytest.raises(ValueError, match=r"x must be \(N, 1, 64, 64\) for this network, not \(2, 1, 45, 70\)"):
+        model.train()(x)
+
+
+def torchvision_googlenet():
+    from torchvision.models import googlenet as build
+
+    return build(weights=None, init_weights=False, aux_logits=False, transform_input=False)
+
+
+def test_googlenet_is_torchvisions_with_5x5_kernels_and_without_normalization():
+    theirs = torchvision_googlenet().eval()
+    for name, module in theirs.named_modules():
+        if type(module).__name__ == "BasicConv2d":
+            old = module.conv
+            kernel = 5 if name.endswith("branch3.1") else old.kernel_size[0]
+            module.conv = nn.Conv2d(old.in_channels, old.out_channels, kernel, old.stride, kernel // 2)
+            module.bn = nn.Identity()
+    theirs.maxpool4 = nn.MaxPool2d(3, stride=2, ceil_mode=True)  # theirs is 2x2
+    ours = googlenet(auxiliary=False).eval()
+    ours.features.norm1 = ours.features.norm2 = nn.Identity()
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    x = torch.randn(2, 3, 96, 96)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_torchvisions_googlenet_is_another_network():
+    from torchvision.models import googlenet as build
+
+    theirs = on_meta(build, weights=None, init_weights=False)
+    assert count(theirs) == 13_004_888
+    assert count(theirs) - count(theirs.aux1) - count(theirs.aux2) == 6_624_904
+    assert macs(theirs, (3, 224, 224)) == 1_498_376_192
+    assert field(theirs, (3, 224, 224), "inception5b") == (379, 32, 167)
+    assert layers(theirs, nn.BatchNorm2d) and not layers(theirs, nn.LocalResponseNorm)
+    assert 5 not in {conv.kernel_size[0] for conv in layers(theirs, nn.Conv2d)}
+    assert (theirs.maxpool4.kernel_size, on_meta(googlenet).features.pool4.kernel_size) == (2, 3)
+    x = torch.randn(1, 1, 14, 14)
+    assert not torch.allclose(F.avg_pool2d(x, 5, stride=3), F.adaptive_avg_pool2d(x, 4))  # theirs, for the heads
+
+
+# ResNet
+
+
+def test_resnets_operations_are_table_1s_in_version_1_only():
+    table_1 = {18: 1.8, 34: 3.6, 50: 3.8, 101: 7.6, 152: 11.3}
+    counted = {(name, *arguments.values()): expected for name, arguments, _, _, expected, _ in NETWORKS}
+    for depth, billions in table_1.items():
+        assert abs(counted["resnet", depth] / 1e9 - billions) < 0.07
+        if depth >= 50:
+            assert counted["resnet", depth, 1.5] / 1e9 - billions > 0.2
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+@pytest.mark.parametrize("version", [1, 1.5])
+def test_resnet_equals_torchvision_with_its_weights(depth, version):  # NB7
+    import torchvision.models
+
+    theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).eval()
+    for name, buffer in theirs.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    if version == 1 and depth >= 50:
+        for block in (theirs.layer2[0], theirs.layer3[0], theirs.layer4[0]):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    ours = on_meta(resnet, depth=depth, version=version)
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)), assign=True)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
+
+
+def test_torchvisions_resnet50_takes_the_stride_on_the_3x3():
+    from torchvision.models import resnet50
+
+    def strides(block):
+        return [conv.stride[0] for conv in layers(block, nn.Conv2d)]
+
+    theirs = on_meta(resnet50)
+    assert (
+        strides(theirs.layer2[0]) == strides(on_meta(resnet, depth=50, version=1.5).features.conv3_x[0]) == [1, 2, 1, 2]
+    )
+    assert strides(on_meta(resnet, depth=50).features.conv3_x[0]) == [2, 1, 1, 2]
+    assert macs(theirs, (3, 224, 224)) == 4_089_184_256
+
+
+def test_resnet_has_the_sizes_of_table_1():
+    found = shapes(on_meta(resnet, depth=50), (3, 224, 224))
+    stages = ["conv1", "pool1", "conv2_x", "conv3_x", "conv4_x", "conv5_x"]
+    assert [tuple(found[f"features.{stage}"][:2]) for stage in stages] == [
+        (64, 112),
+        (64, 56),
+        (256, 56),
+        (512, 28),
+        (1024, 14),
+        (2048, 7),
+    ]
+
+
+@pytest.mark.parametrize("depth", [34, 50])
+def test_a_plain_network_has_the_same_layers_without_shortcuts(depth):
+    residual, plain = (on_meta(resnet, depth=depth, shortcuts=shortcuts) for shortcuts in (True, False))
+    projections = [block.shortcut for block in layers(residual, Residual) if layers(block.shortcut, nn.Conv2d)]
+    assert len(projections) == (3 if depth == 34 else 4)
+    assert count(residual) == count(plain) + sum(map(count, projections))
+    assert not layers(plain, Residual)
+    assert shapes(plain, (3, 64, 64))["features.conv5_x"] == shapes(residual, (3, 64, 64))["features.conv5_x"]
+
+
+def test_plain_34_needs_18_percent_of_the_operations_of_vgg_19():
+    plain = macs(on_meta(resnet, depth=34, shortcuts=False), (3, 224, 224))
+    assert plain == 3_644_493_824
+    assert 0.18 < plain / macs(on_meta(vgg, config="E"), (3, 224, 224)) < 0.19
+
+
+@pytest.mark.parametrize("shortcuts", [True, False])
+def test_the_identity_carries_the_gradient_where_f_is_zero(shortcuts):  # NB7
+    model = resnet(18, shortcuts=shortcuts, **GREY)
+    for block in model.features.conv4_x:
+        nn.init.zeros_(layers(block, nn.BatchNorm2d)[1].weight)  # F(x) = 0 and so is F's gradient
+    model(torch.randn(4, 1, 64, 64)).logsumexp(1).sum().backward()
+    arrived = model.features.conv1.weight.grad.abs().sum().item()
+    assert (arrived > 0) == shortcuts
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_each_runs_on_its_smallest_grey_image_and_refuses_a_smaller_one(name):
+    build, size = SMALLEST[name]
+    model = build(**GREY).eval()
+    with torch.no_grad():
+        assert model(torch.randn(2, 1, size, size)).shape == (2, 10)
+        with pytest.raises(ValueError, match=r"x must be \(N, 1, .* for this network, not \(2, 1, \d+, \d+\)"):
+            model(torch.randn(2, 1, size - 1, size - 1))
+    if name != "resnet":
+        with pytest.raises(ValueError, match=f"image_size must be at least {size}, not {size - 1}"):
+            build(**GREY, image_size=size - 1)
+    if name in ("lenet", "alexnet", "zfnet"):  # nothing is left of a smaller image
+        with pytest.raises(RuntimeError, match="[Oo]utput size|Kernel size"):
+            model.features(torch.randn(2, 1, size - 1, size - 1))
+
+
+@pytest.mark.parametrize("size", [67, 68, 70, 71, 74, 75, 82, 83, 90, 99, 128, 225, 231])
+def test_fc_layers_fit_what_the_features_leave(size):
+    for build in (lenet, alexnet, zfnet):
+        model = on_meta(build, image_size=size, **GREY)
+        assert model(torch.empty(1, 1, size, size, device="meta")).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_bad_arguments_are_named(name):
+    build = SMALLEST[name][0]
+    with pytest.raises(ValueError, match="in_channels must be at least 1, not 0"):
+        build(in_channels=0)
+    with pytest.raises(TypeError, match="num_classes must be an integer, not 2.5"):
+        build(num_classes=2.5)
+    model = on_meta(build, **GREY)
+    for shape in ((1, 3, 67, 67), (1, 67, 67), (67,)):
+        with pytest.raises(ValueError, match="x must be .* not"):
+            model(torch.empty(shape, device="meta"))
+
+
+def test_unknown_choices_are_named():
+    with pytest.raises(ValueError, match="groups must be one of 1, 2, not 3"):
+        alexnet(groups=3)
+    with pytest.raises(ValueError, match="depth must be one of 18, 34, 50, 101, 152, not 20"):
+        resnet(20)
+    with pytest.raises(ValueError, match="version must be one of 1, 1.5, not 2"):
+        resnet(50, version=2)
+
+
+@pytest.mark.parametrize(
+    "name, lr, steps",
+    [("lenet", 3e-3, 15), ("alexnet", 1e-4, 13), ("zfnet", 5e-5, 13), ("googlenet", 3e-4, 20), ("resnet", 1e-4, 8)],
+)
+def test_each_learns_twenty_images_by_heart(name, lr, steps):
+    torch.manual_seed(0)
+    build, size = SMALLEST[name]
+    model = build(**GREY)
+    for dropout in layers(model, nn.Dropout):
+        dropout.p = 0.0  # twenty steps are few
+    x, labels = torch.randn(20, 1, size, size), torch.arange(20) % 10
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    for _ in range(steps):
+        scores = model(x)
+        heads = scores if isinstance(scores, tuple) else (scores,)
+        losses = [F.cross_entropy(head, labels) for head in heads]
+        optimizer.zero_grad()
+        sum(losses).backward()
+        optimizer.step()
+    assert losses[0].item() < 1 < math.log(10)
