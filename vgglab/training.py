@@ -42,7 +42,7 @@ class Recipe:
     size: int = 224
     batch_norm: bool = False
     dropout: float = 0.5
-    initialization: str = "kaiming"
+    initialization: str = "xavier"
     epochs: int = 10
     batch_size: int = 128
     lr: float = 0.01
@@ -69,7 +69,7 @@ RECIPES = {
     # Section 3.1: 370,000 iterations of 256 over 1.3 million images are 74 epochs.
     "paper": Recipe(epochs=74, batch_size=256, schedule="divide-by-10", augment="flip", initialization="std-0.01"),
     # Dive into Deep Learning, section 8.2: a quarter of the channels (there with 4096 FC units), plain SGD.
-    "d2l": Recipe(width=0.25, initialization="xavier", lr=0.05, momentum=0.0, weight_decay=0.0),
+    "d2l": Recipe(width=0.25, lr=0.05, momentum=0.0, weight_decay=0.0),
     "cpu": Recipe(
         width=0.25, size=32, batch_norm=True, epochs=6, lr=0.1, schedule="one-cycle", augment="flip", dropout=0.2
     ),

@@ -1,0 +1,41 @@
+"""Every figure of the course; each function returns a matplotlib Figure, which a notebook shows by itself."""
+
+import matplotlib
+import matplotlib_inline.backend_inline  # noqa: F401  registers the PNG display of figures in notebooks
+
+from vgglab.plots.blocks import configurations, ledger_bars
+from vgglab.plots.fields import cone, effective_fields, field_walk, profiles
+from vgglab.plots.kernels import counted_and_measured, kernel_costs, over_channels
+from vgglab.plots.lrn import lrn_curves, lrn_spike, maps
+from vgglab.plots.neighbours import branch_costs, decade, effort, gradients, shifts
+from vgglab.plots.style import STYLE
+from vgglab.plots.training import answers, gaps, garments, losses, schedules, signal, training_curves
+
+matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends
+
+__all__ = [
+    "answers",
+    "branch_costs",
+    "cone",
+    "configurations",
+    "counted_and_measured",
+    "decade",
+    "effective_fields",
+    "effort",
+    "field_walk",
+    "gaps",
+    "garments",
+    "gradients",
+    "kernel_costs",
+    "ledger_bars",
+    "losses",
+    "lrn_curves",
+    "lrn_spike",
+    "maps",
+    "over_channels",
+    "profiles",
+    "schedules",
+    "shifts",
+    "signal",
+    "training_curves",
+]
