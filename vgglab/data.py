@@ -122,6 +122,27 @@ def drawn_garments(train=6000, test=1000, seed=0):
     return Dataset("drawn-garments", Images(train_pixels, train_labels), Images(test_pixels, test_labels))
 
 
+def canvas(images, size, scales, seed=0):
+    """Return the images rescaled at random and placed at random on black pictures of size x size (pixels).
+
+    The side of each is drawn from scales, (smallest, largest) in pixels. One larger than the picture is cut to it at
+    a random place, as the paper cuts its crops from rescaled images (section 3.1). Deterministic for a seed.
+    """
+    size = checks.integer("size", size, at_least=1)
+    smallest, largest = checks.pair("scales", scales, at_least=1)
+    checks.integer("the largest of scales", largest, at_least=smallest)
+    generator = _generator(seed, "cpu")
+    pixels = torch.empty(*images.pixels.shape[:2], size, size, dtype=torch.uint8)
+    for picture, image in zip(pixels, images.pixels, strict=True):
+        side = torch.randint(smallest, largest + 1, (), generator=generator).item()
+        scaled = F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True)[0].round().byte()
+        room = size - side  # negative where the picture is smaller: padding by it cuts
+        offsets = torch.randint(min(0, room), max(0, room) + 1, (2,), generator=generator)
+        top, left = offsets.tolist()
+        picture.copy_(F.pad(scaled, (left, room - left, top, room - top)))
+    return replace(images, pixels=pixels)
+
+
 def batches(images, batch_size, size=None, shuffle=False, device=None, seed=None, augment=None):
     """Yield (x, labels): x float (B, C, size, size), normalized, labels int64 (B,); the last batch may be smaller.
 
@@ -243,7 +264,7 @@ def _download():
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             if not all(_path(folder, name) for name in FILES):
-                with tempfile.TemporaryDirectory(dir=folder) as part, _network_timeout():
+                with tempfile.TemporaryDirectory(dir=folder) as part, network_timeout():
                     for name, checksum in FashionMNIST.resources:
                         _download_file(name, checksum, part)
                     for name, _ in FashionMNIST.resources:
@@ -268,7 +289,8 @@ def _download_file(name, checksum, folder):
 
 
 @contextmanager
-def _network_timeout():
+def network_timeout():
+    """Give up on a server that does not answer, inside the block."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
     try:

@@ -5,34 +5,35 @@ from matplotlib.ticker import NullFormatter
 from vgglab.plots.style import MARKERS, PALETTE, figure
 
 
-def decade(tables, errors, groups, labels_below=()):
+LABELS = {"above": ((0, 8), "center", "bottom"), "below": ((0, -9), "center", "top"), "left": ((-9, 0), "right", "center")}
+
+
+def decade(tables, errors, groups, labels):
     """Top-5 error against MACs, and memory of parameters against activations, for a dict of names and Ledgers.
 
-    errors (per cent) may lack names; groups maps a title to its names and gives colour and marker. float32, one
-    image. The names in labels_below get their label below the marker.
+    float32, one image. errors (per cent) may lack names; groups maps a title to its names and gives colour and
+    marker; labels says where a name stands: "above" (where it is not in labels), "below" or "left".
     """
     fig, (left, right) = figure(1, 2, size=(15, 6.5))
     for (title, names), color, marker in zip(groups.items(), PALETTE, MARKERS, strict=False):
+        left.scatter([], [], s=110, color=color, marker=marker, label=title)
         for name in names:
             table = tables[name]
             places = [(right, table.activations * 4e-6, table.parameters * 4e-6)]
             if name in errors:
                 places.append((left, table.macs / 1e9, errors[name]))
+            offset, across, up = LABELS[labels.get(name, "above")]
             for axis, x, y in places:
-                axis.scatter(x, y, s=110, color=color, marker=marker, label=title if name == names[0] else None)
-                below = name in labels_below
-                axis.annotate(
-                    name, (x, y), xytext=(0, -9 if below else 8), textcoords="offset points", ha="center",
-                    va="top" if below else "bottom", fontsize=12,
-                )  # fmt: skip
+                axis.scatter(x, y, s=110, color=color, marker=marker)
+                axis.annotate(name, (x, y), offset, textcoords="offset points", ha=across, va=up, fontsize=12)
     left.set(xscale="log", xlabel="operations for one image (10⁹ multiply-adds)", ylabel="top-5 error (%)")
     right.set(xscale="log", yscale="log", xlabel="activations of one image (MB)", ylabel="parameters (MB)")
     left.legend(fontsize=12)
     left.set(xlim=(0.08, 40), ylim=(0, 22))
+    right.set(xlim=(0.12, 700), ylim=(0.15, 1100))
     _plain_ticks(left.xaxis, [0.1, 0.3, 1, 3, 10, 30])
     _plain_ticks(right.xaxis, [0.3, 1, 3, 10, 30, 100, 300])
     _plain_ticks(right.yaxis, [0.3, 1, 3, 10, 30, 100, 300])
-    right.set(xlim=(0.12, 700), ylim=(0.15, 1100))
     return fig
 
 
@@ -50,6 +51,7 @@ def branch_costs(versions):
             axis.legend(loc="upper left", bbox_to_anchor=(1, 1), title="branch")
     axis.set(xlabel="multiply-adds (millions)", yticks=range(len(versions)))
     axis.set_yticklabels(versions)
+    axis.set_xlim(0, 1.1 * axis.dataLim.x1)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     return fig
@@ -79,16 +81,16 @@ def shifts(curves):
 
 
 def effort(results):
-    """Test accuracy against seconds of training for a dict of names and (accuracy, seconds)."""
-    fig, axis = figure(size=(9, 4.6))
-    for (name, (accuracy, seconds)), color, marker in zip(results.items(), PALETTE, MARKERS, strict=False):
-        axis.scatter(seconds, 100 * accuracy, s=120, color=color, marker=marker)
-        axis.annotate(name, (seconds, 100 * accuracy), xytext=(9, 5), textcoords="offset points")
-    axis.set(xscale="log", xlabel="training time (seconds)", ylabel="test images right (%)", ylim=(0, 100))
-    slowest = max(seconds for _, seconds in results.values())
-    axis.set_xlim(None, 2 * slowest)
-    ticks = [tick for tick in (0.3, 1, 3, 10, 30, 100, 300) if tick < 2 * slowest]
-    _plain_ticks(axis.xaxis, ticks)
+    """Test accuracy and seconds of training side by side, for a dict of names and (accuracy, seconds)."""
+    fig, axes = figure(1, 2, size=(12, 4.2), sharey=True)
+    columns = zip(*results.values(), strict=True)
+    labels = ("test images right (%)", "training time (seconds)")
+    for axis, values, label, scale, color in zip(axes, columns, labels, (100, 1), PALETTE, strict=False):
+        bars = axis.barh(list(results), [scale * value for value in values], color=color)
+        axis.bar_label(bars, fmt="%.0f", padding=3)
+        axis.set(xlabel=label, xlim=(0, 1.1 * scale * max(values)))
+        axis.grid(axis="y", visible=False)
+    axes[0].invert_yaxis()
     return fig
 
 

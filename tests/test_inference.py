@@ -1,0 +1,520 @@
+"""Testing at any size, against timm, torchvision and brute force."""
+
+import os
+import pickle
+import shutil
+import socket
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from vgglab import inference
+from vgglab.inference import (
+    crop_offsets,
+    dense_scores,
+    multi_crop_scores,
+    multi_scale_scores,
+    predict,
+    rescale,
+    score_map,
+    to_dense,
+)
+from vgglab.models import VGG_CONFIGS, vgg
+from vgglab.receptive_field import of_model
+
+
+def images(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def small(config="A", image_size=32, **arguments):
+    """A narrow VGG, as it is in the middle of training: dropout is on."""
+    torch.manual_seed(0)
+    arguments = {"in_channels": 1, "num_classes": 5, "width": 1 / 32} | arguments
+    return vgg(config, image_size=image_size, **arguments)
+
+
+def close(ours, theirs, tolerance=1e-5):
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * theirs.abs().max().item())
+
+
+# ---- the FC layers as convolutions
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("config", VGG_CONFIGS)
+def test_at_the_training_size_dense_equals_plain(config, batch_norm):  # TE1
+    for image_size, width in ((32, 1 / 8), (50, 1 / 3), (64, 1 / 16), (224, 1 / 32)):
+        model = small(config, image_size, width=width, batch_norm=batch_norm).eval()
+        x = images(2, 1, image_size, image_size)
+        with torch.no_grad():
+            plain = model(x)
+        close(score_map(model, x), plain[:, :, None, None])
+        close(dense_scores(model, x, flip=False), plain.softmax(1))
+
+
+def test_the_layers_are_7x7_and_1x1_of_the_papers_width():
+    with torch.device("meta"):
+        model = vgg("D")
+    convolutions = [layer for layer in to_dense(model).classifier if isinstance(layer, nn.Conv2d)]
+    assert [tuple(conv.weight.shape) for conv in convolutions] == [
+        (4096, 512, 7, 7),
+        (4096, 4096, 1, 1),
+        (1000, 4096, 1, 1),
+    ]
+
+
+def test_the_weights_are_shared_and_the_model_is_left_alone():
+    model = small(batch_norm=True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    dense = to_dense(model)
+    for score in (score_map, dense_scores, multi_crop_scores):
+        score(model, images(2, 1, 40, 40))
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module.training for module in dense.modules())
+    x = images(1, 1, 64, 96)
+    old = score_map(dense, x)
+    model.classifier[0].weight.data.mul_(2)
+    close(score_map(dense, x), score_map(model, x))
+    assert not torch.allclose(score_map(dense, x), old)
+
+
+def test_dropout_and_batch_norm_do_nothing_random_even_in_training_mode():
+    model, x = small("A-LRN", 64, batch_norm=True, dropout=0.9), images(3, 1, 80, 100)
+    for network in (model, to_dense(model), to_dense(model).train()):
+        for score in (score_map, dense_scores):
+            assert torch.equal(score(network, x), score(network, x))
+            close(score(network, x)[:1], score(network, x[:1]))
+
+
+@pytest.mark.parametrize(
+    "side, positions", [(224, 1), (256, 2), (288, 3), (320, 4), (352, 5), (384, 6), (416, 7), (512, 10)]
+)
+def test_score_map_side(side, positions):  # TE2
+    with torch.device("meta"):
+        model = vgg("D", width=1 / 8, num_classes=7)
+    x = torch.empty(1, 3, side, side, device="meta")
+    assert score_map(model, x).shape == (1, 7, positions, positions)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(32, 140), st.integers(32, 140), st.sampled_from((32, 47, 64, 96)), st.sampled_from(list(VGG_CONFIGS))
+)
+def test_any_height_and_width_equals_the_fc_layers_slid_over_the_feature_map(height, width, image_size, config):  # TE6
+    model, x = small(config, image_size, width=1 / 64).eval(), images(1, 1, height, width)
+    window = image_size // 32
+    with torch.no_grad():
+        maps = model.features(x)
+        rows, columns = (max(1, side // 32 - window + 1) for side in (height, width))
+        above, before = ((max(0, window - side) // 2) for side in maps.shape[2:])
+        padded = torch.zeros(1, maps.shape[1], max(window, maps.shape[2]), max(window, maps.shape[3]))
+        padded[:, :, above : above + maps.shape[2], before : before + maps.shape[3]] = maps
+        expected = torch.zeros(1, 5, rows, columns)
+        for i in range(rows):
+            for j in range(columns):
+                expected[:, :, i, j] = model.classifier(padded[:, :, i : i + window, j : j + window].flatten(1))
+    close(score_map(model, x), expected)
+    flipped = score_map(model, x.flip(3)).mean((2, 3)).softmax(1)
+    close(dense_scores(model, x), (expected.mean((2, 3)).softmax(1) + flipped) / 2)
+
+
+def test_dense_scores_at_256_are_those_of_timm():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    ours = vgg("A", num_classes=10).eval()
+    names = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    with torch.device("meta"):
+        theirs = timm.create_model("vgg11", num_classes=10).eval()
+    shapes = {name: tensor.shape for name, tensor in theirs.state_dict().items()}
+    shared = {}
+    for name, tensor in ours.state_dict().items():
+        layer, kind = name.rsplit(".", 1)
+        name = f"{names.get(layer, layer)}.{kind}"
+        shared[name] = tensor.view(shapes[name])
+    theirs.load_state_dict(shared, assign=True)
+    x = images(2, 3, 256, 256)
+    with torch.no_grad():
+        expected = theirs(x)
+    assert expected.std() > 0.01
+    close(score_map(ours, x).mean((2, 3)), expected)
+    close(dense_scores(ours, x, flip=False), expected.softmax(1))
+
+
+# ---- the sliding window
+
+
+class Unpadded(nn.Module):
+    """Three convolutions without padding, two poolings, two FC layers, for images of 28 pixels; stride 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        )
+        self.classifier = nn.Sequential(nn.Linear(8 * 5 * 5, 12), nn.ReLU(), nn.Dropout(), nn.Linear(12, 3))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(28, 60), st.integers(28, 60), st.integers(0, 99))
+def test_without_padding_the_score_map_is_the_network_slid_over_the_image(height, width, seed):  # TE3
+    torch.manual_seed(seed)
+    model, x = Unpadded().double().eval(), images(2, 1, height, width, seed=seed).double()
+    scores = score_map(model, x)
+    assert scores.shape == (2, 3, (height - 28) // 4 + 1, (width - 28) // 4 + 1)
+    for row in range(scores.shape[2]):
+        for column in range(scores.shape[3]):
+            window = x[:, :, 4 * row : 4 * row + 28, 4 * column : 4 * column + 28]
+            with torch.no_grad():
+                close(scores[:, :, row, column], model(window), 1e-12)
+
+
+def test_with_padding_a_windows_features_are_the_pictures_only_inside():  # TE3
+    model = small("A", 32, width=1 / 8).double().eval()
+    x = images(1, 1, 640, 640).double()
+    field = of_model(model.features, (1, 256, 256))["output"]
+    inside = [unit for unit in range(8) if field.region(unit, 0).top >= 0 and field.region(unit, 0).bottom < 256]
+    assert inside == [2, 3, 4, 5]
+    with torch.no_grad():
+        picture = model.features(x)[:, :, 6:14, 6:14]
+        window = model.features(x[:, :, 192:448, 192:448])
+    difference = (picture - window).abs().amax((0, 1)) / picture.abs().max()
+    for row in range(8):
+        for column in range(8):
+            if row in inside and column in inside:
+                assert difference[row, column] < 1e-12
+            elif row in (0, 7) or column in (0, 7):
+                assert difference[row, column] > 1e-3
+
+
+# ---- crops, scales, and both
+
+
+@pytest.mark.parametrize(
+    "length, offsets", [(256, [0, 8, 16, 24, 32]), (384, [0, 40, 80, 120, 160]), (512, [0, 72, 144, 216, 288])]
+)
+def test_the_papers_grid(length, offsets):  # TE4
+    assert crop_offsets(length, 224) == offsets
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(2, 9))
+def test_crops_are_spaced_evenly_from_edge_to_edge(crop, room, grid):
+    offsets = crop_offsets(crop + room, crop, grid)
+    if room == 0:
+        assert offsets == [0]
+    else:
+        assert len(offsets) == grid and (offsets[0], offsets[-1]) == (0, room)
+        steps = np.diff(offsets)
+        assert steps.max() - steps.min() <= (room % (grid - 1) != 0)
+
+
+def test_one_crop_is_central():
+    assert crop_offsets(256, 224, 1) == [16] and crop_offsets(33, 32, 1) == [0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(32, 60), st.integers(32, 60), st.integers(1, 5), st.booleans(), st.integers(1, 4), st.integers(1, 7))
+def test_multi_crop_is_the_mean_over_a_loop(height, width, grid, flip, count, at_once):  # TE4
+    model, x = small(image_size=32).eval(), images(count, 1, height, width)
+    answers = []
+    for i in range(grid):
+        for j in range(grid):
+            top = (height - 32) / 2 if grid == 1 else i * (height - 32) / (grid - 1)
+            left = (width - 32) / 2 if grid == 1 else j * (width - 32) / (grid - 1)
+            top, left = (int(top), int(left)) if grid == 1 else (round(top), round(left))
+            crop = x[:, :, top : top + 32, left : left + 32]
+            for view in [crop, torch.flip(crop, [3])] if flip else [crop]:
+                with torch.no_grad():
+                    answers.append(torch.softmax(model(view), 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "PIXELS_AT_ONCE", at_once * 32**2)
+        close(multi_crop_scores(model, x, 32, grid, flip), sum(answers) / len(answers))
+
+
+def test_150_crops_of_224_never_need_the_memory_of_150():  # TE4
+    model, batches = small(image_size=224), []
+    model.features.register_forward_pre_hook(lambda module, inputs: batches.append(inputs[0].shape))
+    multi_scale_scores(model, images(1, 1, 256, 300), (256, 288, 320), "multi-crop")
+    assert sum(shape[0] for shape in batches) == 150
+    assert max(shape.numel() for shape in batches) <= 2**20
+    batches.clear()
+    multi_crop_scores(model, images(25, 1, 226, 226), grid=2, flip=False)
+    assert sum(shape[0] for shape in batches) == 100 and max(shape[0] for shape in batches) <= 20
+
+
+def test_a_converted_network_takes_crops_of_any_size():
+    model, x = small(image_size=32), images(2, 1, 100, 120)
+    crops = [x[:, :, top : top + 70, left : left + 70] for top in (0, 30) for left in (0, 50)]
+    expected = torch.stack([dense_scores(model, crop) for crop in crops]).mean(0)
+    close(multi_crop_scores(to_dense(model), x, 70, grid=2), expected)
+
+
+def test_scales_and_methods_are_averaged():
+    model, x, scales = small(image_size=32), images(2, 1, 36, 54), (32, 40, 64)
+    dense = [dense_scores(model, rescale(x, scale)) for scale in scales]
+    crops = [multi_crop_scores(model, rescale(x, scale), 32, 3) for scale in scales]
+    close(multi_scale_scores(model, x, scales), sum(dense) / 3)
+    close(multi_scale_scores(model, x, scales, "multi-crop", grid=3), sum(crops) / 3)
+    close(multi_scale_scores(model, x, scales, "both", crop=32, grid=3), (sum(dense) + sum(crops)) / 6)
+    close(multi_scale_scores(model, x, [40], flip=False), dense_scores(model, rescale(x, 40), flip=False))
+
+
+def test_probabilities_sum_to_one_and_flips_do_not_matter():
+    model, x = small(image_size=32), images(3, 1, 50, 40)
+    for method in inference.METHODS:
+        scores = multi_scale_scores(model, x, (40, 48), method)
+        close(scores.sum(1), torch.ones(3))
+        close(multi_scale_scores(model, x.flip(3), (40, 48), method), scores, 1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(20, 120))
+def test_rescale_is_torchvisions_resize(height, width, shorter_side):
+    resize = pytest.importorskip("torchvision.transforms.functional").resize
+    x = images(2, 3, height, width)
+    ours = rescale(x, shorter_side)
+    assert min(ours.shape[2:]) == shorter_side
+    torch.testing.assert_close(ours, resize(x, shorter_side, antialias=True))
+
+
+def test_rescale_takes_pixels():
+    pixels = torch.full((1, 1, 30, 45), 200, dtype=torch.uint8)
+    assert torch.equal(rescale(pixels, 60), torch.full((1, 1, 60, 90), 200.0))
+
+
+# ---- bad arguments
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 31, 64), (1, 1, 64, 31), (2, 3, 64, 64)])
+def test_a_picture_that_is_too_small_is_refused_with_the_smallest_size(shape):  # TE6
+    for image_size in (32, 64, 224):
+        with pytest.raises(
+            ValueError, match=r"x must be \(N, 1, H, W\) with H and W at least 32 for this network, not"
+        ):
+            score_map(small(image_size=image_size), torch.zeros(shape))
+
+
+def test_the_smallest_size_follows_from_the_layers():
+    model, seen = Unpadded(), []
+    smallest = to_dense(model).smallest_image
+    for side in range(1, 40):
+        try:
+            seen.append((side, score_map(model, torch.zeros(1, 1, side, side)).shape[2:]))
+        except ValueError as error:
+            assert f"at least {smallest} " in str(error)
+    assert [side for side, _ in seen] == list(range(smallest, 40))
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda m, x: to_dense(nn.Linear(2, 2)), TypeError, "model must be a VGG: features.* not Linear"),
+        (lambda m, x: to_dense(nn.Sequential()), TypeError, "model must be a VGG"),
+        (lambda m, x: score_map(m, x[0]), ValueError, r"x must be images \(N, C, H, W\) .* \(1, 40, 40\)"),
+        (lambda m, x: dense_scores(m, x.byte()), ValueError, r"x must be images .*not torch.uint8"),
+        (lambda m, x: dense_scores(m, [1]), ValueError, r"x must be images .*not list"),
+        (lambda m, x: multi_crop_scores(m, x, 33), ValueError, "crop must be 32, the size .*, not 33"),
+        (lambda m, x: multi_crop_scores(m, x[:, :, :, :31]), ValueError, "crop must be at most 31, .*not 32"),
+        (lambda m, x: multi_crop_scores(m, x, grid=0), ValueError, "grid must be at least 1, not 0"),
+        (lambda m, x: multi_crop_scores(m, x, 32.0), TypeError, "crop must be an integer, not 32.0"),
+        (lambda m, x: multi_crop_scores(to_dense(m), x), TypeError, "crop must be an integer, not None"),
+        (lambda m, x: multi_scale_scores(m, x, []), ValueError, r"scales must be a list of at least one .*not \[\]"),
+        (lambda m, x: multi_scale_scores(m, x, 40), ValueError, "scales must be a list .*not 40"),
+        (lambda m, x: multi_scale_scores(m, x, [40], "all"), ValueError, "method must be one of 'dense', .*not 'all'"),
+        (lambda m, x: rescale(x, 0), ValueError, "shorter_side must be at least 1, not 0"),
+        (lambda m, x: crop_offsets(20, 21), ValueError, "crop must be at most 20, .*not 21"),
+        (lambda m, x: predict("x.png", model="vgg15"), ValueError, "model must be one of 'vgg11', .*not 'vgg15'"),
+        (lambda m, x: predict("x.png", top=0), ValueError, "top must be at least 1, not 0"),
+        (lambda m, x: predict("x.png", top=1001), ValueError, "top must be at most 1000, .*not 1001"),
+        (lambda m, x: predict(x), TypeError, "image must be a path or a PIL image, not Tensor"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(small(image_size=32), images(1, 1, 40, 40))
+
+
+# ---- a photograph
+
+
+@pytest.fixture
+def photo():
+    """A picture of coloured noise, 300 wide and 280 high."""
+    generator = np.random.default_rng(0)
+    return Image.fromarray(generator.integers(0, 256, (28, 30, 3), dtype=np.uint8)).resize((300, 280))
+
+
+@pytest.fixture
+def weights_of(tmp_path):
+    """Writes a file of random weights for one of torchvision's networks, small because most of them are the same."""
+
+    def write(name, **changes):
+        models = pytest.importorskip("torchvision.models")
+        generator = torch.Generator().manual_seed(0)
+        with torch.device("meta"):
+            shapes = models.get_model(name).state_dict()
+        state = {}
+        for key, tensor in shapes.items():
+            varied = tensor.shape if not state else [*tensor.shape[:1], *[1] * (tensor.ndim - 1)]
+            values = torch.rand(varied, generator=generator)
+            if not key.endswith("running_var"):
+                values = (values - 0.4) * (6 / tensor[0].numel() if tensor.ndim > 1 else 0.1)
+            state[key] = values.to(tensor.dtype).expand(tensor.shape)
+        path = tmp_path / f"{name}.pth"
+        torch.save(state | changes, path)
+        assert path.stat().st_size < 200_000
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["vgg11", "alexnet", "resnet18"])
+def test_predict_is_torchvisions_network_on_torchvisions_preparation(name, photo, weights_of, tmp_path):
+    from torchvision import models
+
+    path = weights_of(name)
+    answers = predict(photo, name, top=7, weights=path)
+    photo.save(tmp_path / "photo.png")
+    assert predict(tmp_path / "photo.png", name, weights=str(path)) == answers[:5]
+
+    with torch.device("meta"):
+        theirs = models.get_model(name)
+    theirs.load_state_dict(torch.load(path), assign=True)
+    known = models.get_model_weights(name).IMAGENET1K_V1
+    with torch.no_grad():
+        expected = theirs.eval()(known.transforms()(photo)[None]).softmax(1)[0].topk(7)
+    assert [answer for answer, _ in answers] == [known.meta["categories"][i] for i in expected.indices]
+    assert [p for _, p in answers] == pytest.approx(expected.values.tolist(), rel=1e-5)
+    assert predict(photo.transpose(Image.Transpose.ROTATE_90), name, top=7, weights=path) != answers
+
+
+def test_pictures_that_are_grey_transparent_or_turned(photo, weights_of, tmp_path):
+    path = weights_of("alexnet")
+    turned = photo.transpose(Image.Transpose.ROTATE_90)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    upright = predict(photo, "alexnet", weights=path)
+    assert predict(tmp_path / "turned.png", "alexnet", weights=path) == upright
+    assert predict(photo.convert("RGBA"), "alexnet", weights=path) == upright
+    assert len(predict(photo.convert("L"), "alexnet", weights=path)) == 5
+
+
+class Poison:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("model", ["vgg11", "alexnet"])
+@pytest.mark.parametrize("kind", ["in a state dict", "alone", "bare pickle"])
+def test_a_poisoned_file_is_refused_and_runs_nothing(model, kind, photo, tmp_path):
+    path, trace = tmp_path / "weights.pth", tmp_path / "trace"
+    poison = Poison(trace)
+    if kind == "bare pickle":
+        path.write_bytes(pickle.dumps(poison))
+    else:
+        torch.save({"features.0.weight": poison} if kind == "in a state dict" else poison, path)
+    with pytest.raises(ValueError, match="weights: .*weights.pth was refused: it is damaged, or holds something else"):
+        predict(photo, model, weights=path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if kind != "bare pickle" else pickle.loads(path.read_bytes())
+    assert trace.exists(), "the poison works"
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + bytes(100), b"\x80\x04" + bytes(50), None])
+def test_a_file_that_is_no_weights_is_refused(content, photo, weights_of, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(weights_of("alexnet").read_bytes()[:5000] if content is None else content)
+    with pytest.raises(ValueError, match="weights.pth was refused"):
+        predict(photo, "vgg11", weights=path)
+
+
+@pytest.mark.parametrize(
+    "state", [[torch.ones(2)], {"features.0.weight": 3}, torch.ones(3), {"a": {"b": torch.ones(1)}}]
+)
+def test_a_file_of_something_else_is_refused(state, photo, tmp_path):
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="weights.pth was refused"):
+        predict(photo, "vgg11", weights=tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "written, asked, message",
+    [
+        ("vgg13", "vgg11", "is not a file of vgg11's weights: state_dict is not that of configuration A"),
+        ("alexnet", "vgg11", "is not a file of vgg11's weights"),
+        ("vgg11_bn", "vgg11", "is not a file of vgg11's weights: one of the two has batch normalization"),
+        ("vgg11", "vgg11_bn", "is not a file of vgg11_bn's weights: one of the two has batch normalization"),
+        ("vgg11", "alexnet", "is not a file of alexnet's weights"),
+        ("resnet18", "resnet50", "is not a file of resnet50's weights"),
+    ],
+)
+def test_the_weights_of_another_network_are_refused(written, asked, message, photo, weights_of):
+    with pytest.raises(ValueError, match=message):
+        predict(photo, asked, weights=weights_of(written))
+
+
+@pytest.mark.parametrize("model", ["vgg11", "alexnet"])
+def test_nan_and_other_classes_are_refused_by_name(model, photo, weights_of):
+    broken = torch.tensor(float("nan")).expand(4096)
+    with pytest.raises(ValueError, match="NaN or infinity in classifier.3.bias" if model == "vgg11" else "NaN"):
+        predict(photo, model, weights=weights_of(model, **{"classifier.3.bias": broken, "classifier.4.bias": broken}))
+    ten = {"classifier.6.weight": torch.ones(1, 1).expand(10, 4096), "classifier.6.bias": torch.zeros(10)}
+    with pytest.raises(ValueError, match=f"is not a file of {model}'s weights: .*"):
+        predict(photo, model, weights=weights_of(model, **ten))
+
+
+def test_missing_and_unreadable_files_are_named(photo, tmp_path):
+    with pytest.raises(FileNotFoundError, match="weights: there is no file .*nowhere.pth"):
+        predict(photo, weights=tmp_path / "nowhere.pth")
+    with pytest.raises(FileNotFoundError, match="nothing.png"):
+        predict(tmp_path / "nothing.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(ValueError, match="image must be a picture, and .*text.png is none"):
+        predict(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize("download, reason", [(True, r"downloading failed \(.*no network"), (False, "not allowed")])
+def test_offline_one_sentence_says_what_is_missing_and_how_to_provide_it(
+    download, reason, photo, monkeypatch, tmp_path
+):
+    def no_network(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"weights of vgg16 are not on this computer and .*{reason}") as caught:
+        predict(photo, download=download)
+    message = str(caught.value)
+    assert "vgg16-397923af.pth" in message and "give the path of the file as weights" in message
+    assert "\n" not in message and message.count(". ") == 0
+    assert not list(tmp_path.rglob("*.pth*"))
+
+
+def test_downloaded_weights_are_checked_kept_and_used_again(photo, weights_of, monkeypatch, tmp_path):
+    path, calls = weights_of("alexnet"), []
+
+    def fetch(url, destination, hash_prefix):
+        calls.append((url.rsplit("/", 1)[1], hash_prefix))
+        assert socket.getdefaulttimeout() is not None
+        shutil.copy(path, destination)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    expected = predict(photo, "alexnet", weights=path)
+    assert predict(photo, "alexnet") == predict(photo, "alexnet", download=False) == expected
+    assert calls == [("alexnet-owt-7be5be79.pth", "7be5be79")] and socket.getdefaulttimeout() is None
