@@ -364,7 +364,9 @@ def free_convs(draw):
 def free_pools(draw):
     kernel, stride, ceil_mode = draw(pairs(1, 3)), draw(pairs(1, 3)), draw(st.booleans())
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    return draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))(kernel, stride, padding, ceil_mode=ceil_mode)
+    if draw(st.booleans()):
+        return nn.AvgPool2d(kernel, stride, padding, ceil_mode)
+    return nn.MaxPool2d(kernel, stride, padding, draw(st.sampled_from([1, 1, (2, 3)])), ceil_mode=ceil_mode)
 
 
 @st.composite
@@ -426,7 +428,7 @@ def test_random_networks_against_the_experiment():
         except ValueError as error:
             assume("does not run" not in str(error))  # a window that does not fit
             raise
-        holes = any(isinstance(module, nn.Conv2d) and module.dilation != (1, 1) for module in model.modules())
+        holes = any(getattr(module, "dilation", 1) not in (1, (1, 1)) for module in model.modules())
         padding = {name for name, module in model.named_modules() if isinstance(module, nn.ZeroPad2d)}
         sizes = map_sizes(model, shape, fields)
         drawn = data.draw(st.sampled_from(sorted(sizes.keys() - padding)), label="layer")
@@ -492,6 +494,16 @@ def test_a_gate_lets_every_unit_see_the_whole_image():
     for layer, unit in [("1", (0, 0)), ("1", (11, 15)), ("2", (5, 5))]:
         assert reach(model, (2, 12, 16), layer, unit) == (0, 0, 11, 15)
     assert reach(model, (2, 12, 16), "0", (4, 5)) == fields["0"].region(4, 5)
+
+
+def test_a_map_of_one_unit_is_broadcast():
+    model = Function(lambda self, x: x * self.pool(x), pool=nn.AvgPool2d((12, 16)))
+    fields = of_model(model, (2, 12, 16))
+    assert fields["pool"] == ReceptiveField((12, 16), (12, 16), (0, 0), covers_image=True)
+    assert fields["output"] == ReceptiveField((12, 16), (0, 0), (0, 0), covers_image=True)
+    part = Function(lambda self, x: x * self.pool(x), pool=nn.AvgPool2d((12, 8), (12, 9)))
+    with pytest.raises(MisalignedError, match="merges pool .* with input"):
+        of_model(part, (2, 12, 16))
 
 
 def test_pixels_that_a_stride_leaves_over_are_not_covered():

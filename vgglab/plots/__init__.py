@@ -5,6 +5,7 @@ import matplotlib_inline.backend_inline  # noqa: F401  registers the PNG display
 
 from vgglab.plots.blocks import configurations, ledger_bars
 from vgglab.plots.fields import cone, effective_fields, field_walk, profiles
+from vgglab.plots.inference import accuracy_against_cost, accuracy_by_scale, crop_grid, score_maps
 from vgglab.plots.kernels import counted_and_measured, kernel_costs, over_channels
 from vgglab.plots.lrn import lrn_curves, lrn_spike, maps
 from vgglab.plots.neighbours import branch_costs, decade, effort, gradients, shifts
@@ -14,11 +15,14 @@ from vgglab.plots.training import answers, gaps, garments, losses, schedules, si
 matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends
 
 __all__ = [
+    "accuracy_against_cost",
+    "accuracy_by_scale",
     "answers",
     "branch_costs",
     "cone",
     "configurations",
     "counted_and_measured",
+    "crop_grid",
     "decade",
     "effective_fields",
     "effort",
@@ -35,6 +39,7 @@ __all__ = [
     "over_channels",
     "profiles",
     "schedules",
+    "score_maps",
     "shifts",
     "signal",
     "training_curves",

@@ -4,8 +4,11 @@ from matplotlib.ticker import NullFormatter
 
 from vgglab.plots.style import MARKERS, PALETTE, figure
 
-
-LABELS = {"above": ((0, 8), "center", "bottom"), "below": ((0, -9), "center", "top"), "left": ((-9, 0), "right", "center")}
+LABELS = {
+    "above": ((0, 8), "center", "bottom"),
+    "below": ((0, -9), "center", "top"),
+    "left": ((-9, 0), "right", "center"),
+}
 
 
 def decade(tables, errors, groups, labels):
