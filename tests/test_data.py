@@ -246,6 +246,47 @@ def test_hold_out_parts_the_training_images(garments):
     assert {p.numpy().tobytes() for p in together} == {p.numpy().tobytes() for p in garments.train.pixels}
 
 
+@pytest.mark.parametrize(("size", "side"), [(48, 40), (32, 28), (30, 36), (28, 28), (24, 20)])
+def test_canvas_is_pils_rescaled_image_somewhere(random_images, size, side):
+    """Brute force: the one place where the rescaled image lies on the canvas, or the canvas on the rescaled image."""
+    images, room = random_images[:8], abs(size - side)
+    made = data.canvas(images, size, (side, side), seed=3)
+    places = set()
+    for image, picture in zip(images.pixels[:, 0].numpy(), made.pixels[:, 0].numpy(), strict=True):
+        scaled = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+        inner, outer = (scaled, picture) if side <= size else (picture, scaled)
+        windows = np.lib.stride_tricks.sliding_window_view(outer, inner.shape)
+        found = np.argwhere(np.abs(windows.astype(int) - inner).max((2, 3)) <= 1)
+        assert len(found) == 1 and (side > size or picture.sum() == windows[tuple(found[0])].sum())
+        places.add(tuple(found[0]))
+    assert torch.equal(made.labels, images.labels) and made.classes == images.classes
+    assert len(places) > 3 or room == 0
+
+
+def test_canvas_draws_every_side_of_the_range_and_depends_on_the_seed_alone(random_images):
+    white = data.Images(torch.full_like(random_images.pixels, 255), random_images.labels)
+    made = data.canvas(white, 40, (30, 35), seed=1)
+    sides = (made.pixels > 0).any(dim=2)[:, 0].sum(dim=1)
+    assert set(sides.tolist()) == {30, 31, 32, 33, 34, 35}
+    assert torch.equal(made.pixels, data.canvas(white, 40, (30, 35), seed=1).pixels)
+    assert not torch.equal(made.pixels, data.canvas(white, 40, (30, 35), seed=2).pixels)
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "error", "words"),
+    [
+        (0, (28, 28), ValueError, "size must be at least 1, not 0"),
+        (64, (40, 30), ValueError, "the largest of scales must be at least 40, not 30"),
+        (64, (0, 30), ValueError, "scales must be at least 1, not 0"),
+        (64, (28.5, 30), TypeError, "scales must be an integer, not 28.5"),
+        (64, (28, 30, 32), ValueError, "scales must be"),
+    ],
+)
+def test_bad_canvases_are_named(random_images, size, scales, error, words):
+    with pytest.raises(error, match=words):
+        data.canvas(random_images, size, scales)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

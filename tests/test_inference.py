@@ -320,6 +320,8 @@ def test_the_smallest_size_follows_from_the_layers():
     "call, error, message",
     [
         (lambda m, x: to_dense(nn.Linear(2, 2)), TypeError, "model must be a VGG: features.* not Linear"),
+        (lambda m, x: to_dense("vgg16"), TypeError, "model must be a network, not str"),
+        (lambda m, x: multi_crop_scores(None, x, 32), TypeError, "model must be a network, not NoneType"),
         (lambda m, x: to_dense(nn.Sequential()), TypeError, "model must be a VGG"),
         (lambda m, x: score_map(m, x[0]), ValueError, r"x must be images \(N, C, H, W\) .* \(1, 40, 40\)"),
         (lambda m, x: dense_scores(m, x.byte()), ValueError, r"x must be images .*not torch.uint8"),

@@ -25,6 +25,8 @@ CLAIMS = {
     "03_local_response_norm": claims("LRN", 6, quoted=["LRN5"]),
     "04_vgg_blocks": claims("VB", 15),
     "05_training": claims("TR", 8, quoted=["TR1", "TR5"]),
+    "06_testing_at_any_size": claims("TE", 7),
+    "07_neighbours": claims("NB", 13),
 }
 
 

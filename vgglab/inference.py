@@ -49,19 +49,19 @@ class FullyConvolutional(nn.Module):
 def to_dense(model):
     """Return model as a network without FC layers: (N, C, H, W) -> a map of class scores (N, classes, rows, columns).
 
-    The first FC layer becomes a convolution over as many positions as it was trained on (7x7 at 224), the others
-    1x1 convolutions. Any H and W that leave a feature map of one position will do, 32 for VGG; a map smaller than the
-    first FC layer's window is padded with zeros. The weights are reshaped and share model's memory; the result is in
-    eval mode, so that dropout does nothing, and model stays as it was. Raises TypeError for a model without a chain
-    of features and one of FC layers. Source: section 3.2.
+    The first FC layer becomes a convolution over as many positions as it was trained on (7x7 at 224), the others 1x1
+    convolutions. H and W must leave one position of the feature map, which takes 32 pixels; a map smaller than the
+    first convolution is padded with zeros. The weights are reshaped and shared with model, which stays as it was; the
+    result is in eval mode, so dropout does nothing. Raises TypeError for what is no VGG. Source: section 3.2.
     """
-    model = structural_copy(model, lambda tensor: tensor)
+    model = _testing_copy(model)
     if isinstance(model, FullyConvolutional):
         return model
     features, classifier = getattr(model, "features", None), getattr(model, "classifier", None)
-    if not (isinstance(features, nn.Module) and _layers(features, nn.Conv2d) and isinstance(classifier, nn.Sequential)):
+    convolutions = _layers(features, nn.Conv2d)
+    if not (convolutions and isinstance(classifier, nn.Sequential) and _layers(classifier, nn.Linear)):
         raise TypeError(f"model must be a VGG: features, then a chain of FC layers, not {type(model).__name__}")
-    channels = _layers(features, nn.Conv2d)[-1].out_channels
+    channels = convolutions[-1].out_channels
     for place, layer in enumerate(classifier):
         if isinstance(layer, nn.Linear):
             classifier[place] = _as_convolution(layer, channels)
@@ -132,7 +132,7 @@ def multi_crop_scores(model, x, crop=None, grid=5, flip=True):
         raise ValueError(f"crop must be {own}, the size of the images of this network, not {crop}")
     height, width = _images(x).shape[2:]
     views = list(product(crop_offsets(height, crop, grid), crop_offsets(width, crop, grid), (False, True)[: 1 + flip]))
-    model = structural_copy(model, lambda tensor: tensor)
+    model = _testing_copy(model)
     at_once = max(1, PIXELS_AT_ONCE // crop**2)
 
     results = []
@@ -268,6 +268,13 @@ def _read_weights(path):
     return state
 
 
+def _testing_copy(model):
+    """The same weights in other modules and in eval mode, so that the model itself stays as it is."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a network, not {type(model).__name__}")
+    return structural_copy(model, lambda tensor: tensor)
+
+
 def _images(x):
     if not isinstance(x, torch.Tensor) or x.ndim != 4 or not x.is_floating_point() or not len(x):
         given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
@@ -287,7 +294,7 @@ def _probabilities(model, x):
 
 
 def _layers(model, kind):
-    return [module for module in model.modules() if isinstance(module, kind)]
+    return [module for module in model.modules() if isinstance(module, kind)] if isinstance(model, nn.Module) else []
 
 
 def _smallest_image(features):

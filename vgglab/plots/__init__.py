@@ -5,7 +5,7 @@ import matplotlib_inline.backend_inline  # noqa: F401  registers the PNG display
 
 from vgglab.plots.blocks import configurations, ledger_bars
 from vgglab.plots.fields import cone, effective_fields, field_walk, profiles
-from vgglab.plots.inference import accuracy_against_cost, accuracy_by_scale, crop_grid, score_maps
+from vgglab.plots.inference import accuracy_by_scale, costs_and_accuracies, crop_grid, score_maps
 from vgglab.plots.kernels import counted_and_measured, kernel_costs, over_channels
 from vgglab.plots.lrn import lrn_curves, lrn_spike, maps
 from vgglab.plots.neighbours import branch_costs, decade, effort, gradients, shifts
@@ -15,12 +15,12 @@ from vgglab.plots.training import answers, gaps, garments, losses, schedules, si
 matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends
 
 __all__ = [
-    "accuracy_against_cost",
     "accuracy_by_scale",
     "answers",
     "branch_costs",
     "cone",
     "configurations",
+    "costs_and_accuracies",
     "counted_and_measured",
     "crop_grid",
     "decade",

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import EngFormatter
+from matplotlib.patheffects import withStroke
 
 from vgglab.plots.style import GREY, MARKERS, ORANGE, PALETTE, figure
 
@@ -15,7 +15,7 @@ def score_maps(picture, maps, window, stride=32):
     Each value stands in the middle of its window, a square of window pixels.
     """
     height, width = picture.shape
-    panels = (len(maps) + 2) // 2
+    panels, outline = (len(maps) + 2) // 2, [withStroke(linewidth=3, foreground="black")]
     fig, axes = figure(2, panels, size=(4.6 * panels, 2 * (4.6 * height / width + 0.5)))
     for axis in axes.flat:
         axis.set_axis_off()
@@ -31,7 +31,8 @@ def score_maps(picture, maps, window, stride=32):
         axis.imshow(values, cmap="viridis", vmin=0, vmax=1, alpha=0.55, extent=extent)
         for row, column in product(range(rows), range(columns)):
             x, y = window / 2 + stride * column, window / 2 + stride * row
-            axis.text(x, y, f"{values[row, column]:.1f}", color="white", ha="center", va="center", fontsize=12)
+            text = axis.text(x, y, f"{values[row, column]:.1f}", color="white", ha="center", va="center", fontsize=12)
+            text.set_path_effects(outline)
         axis.set(title=name, xlim=(0, width), ylim=(height, 0))
     return fig
 
@@ -69,13 +70,21 @@ def accuracy_by_scale(accuracies):
     return fig
 
 
-def accuracy_against_cost(methods):
-    """Accuracy with its standard error against multiply-adds per image, for a dict of names and the three numbers."""
-    fig, axis = figure(size=(10, 4.6))
-    for (name, (macs, accuracy, error)), color, marker in zip(methods.items(), PALETTE, MARKERS, strict=False):
-        axis.errorbar(macs, accuracy, error, color=color, marker=marker, markersize=9, capsize=4, linestyle="")
-        axis.annotate(name, (macs, accuracy), xytext=(9, 6), textcoords="offset points")
-    axis.set(xscale="log", xlabel="multiply-adds for one image (logarithmic)", ylabel="share of images right")
-    axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    axis.margins(x=0.25)
+def costs_and_accuracies(methods):
+    """Bars of multiply-adds and milliseconds per image, and accuracy with its standard error, for a dict of names."""
+    fig, (work, duration, right) = figure(1, 3, size=(14, 0.6 * len(methods) + 1.6), sharey=True)
+    macs, milliseconds, accuracies, errors = zip(*methods.values(), strict=True)
+    millions = [count / 1e6 for count in macs]
+    for axis, values, text in ((work, millions, " {:,.0f} million"), (duration, milliseconds, " {:.1f}")):
+        bars = axis.barh(range(len(methods)), values, height=0.55, color=GREY)
+        axis.bar_label(bars, fmt=text)
+        axis.margins(x=0.5)
+        axis.set_xticks([])
+    right.errorbar(accuracies, range(len(methods)), xerr=errors, fmt="o", color=PALETTE[0], markersize=9, capsize=5)
+    titles = ("multiply-adds for one image", "milliseconds for one image", "share of images right ± standard error")
+    for axis, title in zip((work, duration, right), titles, strict=True):
+        axis.set_title(title, fontsize=13)
+        axis.grid(axis="y", visible=False)
+    work.set_yticks(range(len(methods)), methods)
+    work.invert_yaxis()
     return fig
