@@ -123,6 +123,9 @@ def test_run_writes_pages_and_results_and_reports_failures(tmp_path):
     assert "good: 91 % right" in summary and "failed: ZeroDivisionError" in summary and "never" not in summary
     pages = tmp_path / "build" / "pages"
     assert "91 % right" in (pages / "good.html").read_text() and "ZeroDivisionError" in (pages / "bad.html").read_text()
-    assert (pages / "mathjax" / "MathJax.js").exists()
+    script, configuration = re.search(
+        r'src="(mathjax/MathJax.js)\?config=([^,"]+)', (pages / "good.html").read_text()
+    ).groups()
+    assert (pages / script).exists() and (pages / "mathjax" / "config" / f"{configuration}.js").exists()
     assert not re.search(r'(src|href)="(https?:)?//', (pages / "good.html").read_text())
     assert {path: path.read_bytes() for path in tmp_path.glob("*.ipynb")} == before

@@ -52,7 +52,7 @@ def run(paths):
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(Path(jupyter_server_mathjax.__file__).parent / "static", pages / "mathjax")
     exporter = HTMLExporter(
-        mathjax_url="mathjax/MathJax.js?config=TeX-AMS_CHTML-full,Safe", require_js_url="", jquery_url=""
+        mathjax_url="mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe", require_js_url="", jquery_url=""
     )
     rows, results, failed = [], [], False
     for path in paths:
