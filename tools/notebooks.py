@@ -16,6 +16,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
+from vgglab.files import write_text
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
@@ -42,7 +44,7 @@ def refresh(paths):
         before = nbformat.read(path, as_version=4)
         notebook = execute(nbformat.from_dict(before), path.stem)
         tidy(notebook, before)
-        write(path, nbformat.writes(notebook, indent=1) + "\n")
+        write_text(path, nbformat.writes(notebook, indent=1) + "\n")
     return 0
 
 
@@ -64,13 +66,13 @@ def run(paths):
             print(error, file=sys.stderr)
             outcome, failed = f"failed: {getattr(error, 'ename', type(error).__name__)}", True
         page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-        write(pages / f"{path.stem}.html", page)
+        write_text(pages / f"{path.stem}.html", page)
         rows.append(f"| [{path.stem}](pages/{path.stem}.html) | {outcome} | {time.perf_counter() - start:.0f} s |")
         results += [f"- {path.stem}: {line}" for line in result_lines(notebook)]
     summary = "\n".join(
         ["# The course, executed", "", "| notebook | outcome | time |", "|---|---|---|", *rows, "", *results]
     )
-    write(BUILD / "summary.md", summary + "\n")
+    write_text(BUILD / "summary.md", summary + "\n")
     print(f"\n{summary}\n\nPages: {pages.relative_to(ROOT)}/ · this summary: build/summary.md")
     return int(failed)
 
@@ -126,14 +128,6 @@ def result_lines(notebook):
         if RESULT in cell.metadata.get("tags", []):
             for output in cell.outputs:
                 yield from output.get("text", "").splitlines()
-
-
-def write(path, text):
-    """Write to a temporary name beside path, then rename, so that a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -8,50 +8,19 @@ from vgglab.lrn import from_paper
 from vgglab.models.common import ConvNet, fc_layers, initialize
 
 # One tuple is one block, closed by 2x2 max-pooling; "conv3-64" is a 3x3 convolution with 64 output channels.
+# fmt: off
 VGG_CONFIGS = {
-    "A": (
-        ("conv3-64",),
-        ("conv3-128",),
-        ("conv3-256", "conv3-256"),
-        ("conv3-512", "conv3-512"),
-        ("conv3-512", "conv3-512"),
-    ),
-    "A-LRN": (
-        ("conv3-64", "LRN"),
-        ("conv3-128",),
-        ("conv3-256", "conv3-256"),
-        ("conv3-512", "conv3-512"),
-        ("conv3-512", "conv3-512"),
-    ),
-    "B": (
-        ("conv3-64", "conv3-64"),
-        ("conv3-128", "conv3-128"),
-        ("conv3-256", "conv3-256"),
-        ("conv3-512", "conv3-512"),
-        ("conv3-512", "conv3-512"),
-    ),
+    "A": (("conv3-64",), ("conv3-128",), ("conv3-256",) * 2, ("conv3-512",) * 2, ("conv3-512",) * 2),
+    "A-LRN": (("conv3-64", "LRN"), ("conv3-128",), ("conv3-256",) * 2, ("conv3-512",) * 2, ("conv3-512",) * 2),
+    "B": (("conv3-64",) * 2, ("conv3-128",) * 2, ("conv3-256",) * 2, ("conv3-512",) * 2, ("conv3-512",) * 2),
     "C": (
-        ("conv3-64", "conv3-64"),
-        ("conv3-128", "conv3-128"),
-        ("conv3-256", "conv3-256", "conv1-256"),
-        ("conv3-512", "conv3-512", "conv1-512"),
-        ("conv3-512", "conv3-512", "conv1-512"),
+        ("conv3-64",) * 2, ("conv3-128",) * 2, ("conv3-256", "conv3-256", "conv1-256"),
+        ("conv3-512", "conv3-512", "conv1-512"), ("conv3-512", "conv3-512", "conv1-512"),
     ),
-    "D": (
-        ("conv3-64", "conv3-64"),
-        ("conv3-128", "conv3-128"),
-        ("conv3-256", "conv3-256", "conv3-256"),
-        ("conv3-512", "conv3-512", "conv3-512"),
-        ("conv3-512", "conv3-512", "conv3-512"),
-    ),
-    "E": (
-        ("conv3-64", "conv3-64"),
-        ("conv3-128", "conv3-128"),
-        ("conv3-256", "conv3-256", "conv3-256", "conv3-256"),
-        ("conv3-512", "conv3-512", "conv3-512", "conv3-512"),
-        ("conv3-512", "conv3-512", "conv3-512", "conv3-512"),
-    ),
+    "D": (("conv3-64",) * 2, ("conv3-128",) * 2, ("conv3-256",) * 3, ("conv3-512",) * 3, ("conv3-512",) * 3),
+    "E": (("conv3-64",) * 2, ("conv3-128",) * 2, ("conv3-256",) * 4, ("conv3-512",) * 4, ("conv3-512",) * 4),
 }
+# fmt: on
 FC_UNITS = 4096
 SMALLEST_IMAGE = 32
 
