@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vgglab import data, training
+from vgglab import data, machine, training
 from vgglab.files import replacing
 from vgglab.models import VGG_CONFIGS
 
@@ -49,7 +49,7 @@ def add_train(commands):
 
 def train(options):
     """Train as the options say; the last line printed is the result."""
-    recipe = training.find_recipe(options.recipe, options.device)
+    recipe = training.find_recipe(options.recipe, machine.find_device(options.device))
     names = ("config", "width", "size", "epochs", "batch_size", "lr", "batch_norm")
     recipe = replace(recipe, **{name: getattr(options, name) for name in names if getattr(options, name) is not None})
     dataset = data.load(options.data)

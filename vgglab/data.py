@@ -60,6 +60,31 @@ class Images:
     def to(self, device):
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
+    def checksum(self):
+        """The MD5 of the pixels."""
+        return hashlib.md5(self.pixels.cpu().numpy(), usedforsecurity=False).hexdigest()
+
+    def stream(self, batch_size, size, shuffle, seed, augment, start, share):
+        """What batches() yields; raises ValueError or TypeError for a size or augmentation that is out of range."""
+        if size is not None:
+            size = checks.integer("size", size, at_least=self.pixels.shape[-1])
+        if augment is not None:
+            checks.choice("augment", augment, AUGMENTATIONS)
+        return self._stream(batch_size, size, shuffle, seed, augment, start, share)
+
+    def _stream(self, batch_size, size, shuffle, seed, augment, start, share):
+        rank, count = share
+        generator = _generator(seed, self.pixels.device)
+        for step, index in enumerate(_order(self, shuffle, generator).split(batch_size)):
+            if step < start:
+                continue
+            pixels = self.pixels[index]
+            if augment is not None:
+                if generator is not None:  # each step has random numbers of its own, so that a run can start at it
+                    generator.manual_seed(seed * 1_000_003 + step)
+                pixels = AUGMENTATIONS[augment](pixels, generator)
+            yield normalize(resize(pixels[rank::count], size)), self.labels[index[rank::count]]
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -143,34 +168,28 @@ def canvas(images, size, scales, seed=0):
     return replace(images, pixels=pixels)
 
 
-def batches(images, batch_size, size=None, shuffle=False, device=None, seed=None, augment=None):
+def batches(
+    images, batch_size, size=None, shuffle=False, device=None, seed=None, augment=None, *, start=0, share=(0, 1)
+):
     """Yield (x, labels): x float (B, C, size, size), normalized, labels int64 (B,); the last batch may be smaller.
 
     A size up to 32 pads with black, a larger one resizes bilinearly, None keeps the images as they are. augment is
     a name of AUGMENTATIONS. All of it happens on device, a whole batch at a time; seed None draws from torch's
-    global generator. Raises ValueError or TypeError for what is out of range.
+    global generator. start is the number of batches to leave out at the beginning; share = (rank, count) yields
+    every count-th image of each batch, from the rank-th on. Raises ValueError or TypeError for what is out of range.
     """
-    if not isinstance(images, Images):
+    if not hasattr(images, "stream"):
         raise TypeError(f"images must be vgglab.data.Images, such as dataset.train, not {type(images).__name__}")
     batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    if size is not None:
-        size = checks.integer("size", size, at_least=images.pixels.shape[-1])
-    if augment is not None:
-        checks.choice("augment", augment, AUGMENTATIONS)
-    images = images.to(device)
-    return _batches(images, batch_size, size, shuffle, _generator(seed, images.pixels.device), augment)
+    seed = None if seed is None else checks.integer("seed", seed)
+    return images.to(device).stream(batch_size, size, shuffle, seed, augment, start, share)
 
 
-def _batches(images, batch_size, size, shuffle, generator, augment):
+def _order(images, shuffle, generator):
     device = images.pixels.device
-    order = torch.arange(len(images), device=device)
     if shuffle:
-        order = torch.randperm(len(images), generator=generator, device=device)
-    for index in order.split(batch_size):
-        pixels = images.pixels[index]
-        if augment is not None:
-            pixels = AUGMENTATIONS[augment](pixels, generator)
-        yield normalize(resize(pixels, size)), images.labels[index]
+        return torch.randperm(len(images), generator=generator, device=device)
+    return torch.arange(len(images), device=device)
 
 
 def resize(pixels, size):

@@ -1,83 +1,26 @@
-"""Training and testing a network: the loop, what it is told (Recipe), and what it reports (History, Evaluation)."""
+"""Training and testing a network: the loop, and what it reports (History, Evaluation)."""
 
-import hashlib
 import json
 import math
-import os
-import platform
 import time
 import warnings
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from vgglab import checkpoint as checkpoints
-from vgglab import checks
+from vgglab import machine
 from vgglab.data import batches
 from vgglab.files import write_text
 from vgglab.live import Progress
-from vgglab.models import initialize, vgg
+from vgglab.parallel import Processes
+from vgglab.recipes import RECIPES, SCHEDULES, Recipe, find_recipe
+from vgglab.reorder import pool_first
+from vgglab.stopping import Stopping
 
-SCHEDULES = {
-    "constant": lambda t: 1.0,
-    "divide-by-10": lambda t: 0.1 ** int(4 * t),
-    "one-cycle": lambda t: min(t / 0.2, (1 - t) / 0.8),
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run: the network, the size of its images (pixels), and how it is trained.
-
-    schedule is a name of SCHEDULES, a factor on lr as training goes from 0 to 1; augment one of
-    vgglab.data.AUGMENTATIONS; initialization one of vgglab.models.INITIALIZATIONS.
-    """
-
-    config: str = "A"
-    width: float = 1.0
-    size: int = 224
-    batch_norm: bool = False
-    dropout: float = 0.5
-    initialization: str = "xavier"
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: str = "constant"
-    augment: str | None = None
-
-    def __post_init__(self):
-        checks.integer("epochs", self.epochs, at_least=1)
-        checks.integer("batch_size", self.batch_size, at_least=1)
-        checks.number("lr", self.lr, above=0)
-        checks.number("momentum", self.momentum, at_least=0)
-        checks.number("weight_decay", self.weight_decay, at_least=0)
-        checks.choice("schedule", self.schedule, SCHEDULES)
-
-    def model(self, in_channels=1, num_classes=10, seed=0):
-        """Return the recipe's VGG, its weights drawn with seed."""
-        model = vgg(self.config, in_channels, num_classes, self.size, self.width, self.dropout, self.batch_norm)
-        return initialize(model, self.initialization, seed)
-
-
-RECIPES = {
-    # Section 3.1: 370,000 iterations of 256 over 1.3 million images are 74 epochs.
-    "paper": Recipe(epochs=74, batch_size=256, schedule="divide-by-10", augment="flip", initialization="std-0.01"),
-    # Dive into Deep Learning, section 8.2: a quarter of the channels (there with 4096 FC units), plain SGD.
-    "d2l": Recipe(width=0.25, lr=0.05, momentum=0.0, weight_decay=0.0),
-    "cpu": Recipe(
-        width=0.25, size=32, batch_norm=True, epochs=6, lr=0.1, schedule="one-cycle", augment="flip", dropout=0.2
-    ),
-    "gpu": Recipe(
-        width=1.0, size=32, batch_norm=True, epochs=15, lr=0.1, schedule="one-cycle", augment="shift+flip",
-        batch_size=512,
-    ),
-}  # fmt: skip
+__all__ = ["RECIPES", "SCHEDULES", "Evaluation", "History", "Recipe", "evaluate", "find_recipe", "fit"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +77,7 @@ def fit(
     size=None,
     device="auto",
     precision="auto",
+    compile=False,
     seed=0,
     checkpoint=None,
     resume=True,
@@ -143,78 +87,184 @@ def fit(
 
     recipe is a Recipe or a name of RECIPES ("gpu" on a GPU and "cpu" elsewhere if None); epochs, lr, batch_size and
     size (pixels) override it. After each epoch the network is tested on dataset.test, and saved if checkpoint names
-    a file; resume continues from that file. precision is "float32", "bfloat16" (autocast) or "auto": bfloat16 where
-    the hardware has it. Raises FloatingPointError when the loss is no longer finite, ValueError or TypeError for bad
-    arguments and for a checkpoint of another run. Source of the method: section 3.1.
+    a file, as it is on Ctrl-C and SIGTERM; resume continues from that file, to the same weights. precision is
+    "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware has it. compile hands the network to
+    torch.compile, with CUDA graphs on a GPU. Under torchrun all processes train together, batch_size being that of
+    all. Raises FloatingPointError when the loss is no longer finite, ValueError or TypeError for bad arguments and
+    for a checkpoint of another run. Source of the method: section 3.1.
     """
-    device = _device(device)
-    precision = _precision(precision, device)
+    processes = Processes(device)
+    device = processes.device
+    precision = machine.find_precision(precision, device)
     recipe = find_recipe(recipe, device)
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "size": size or getattr(model, "image_size", None)}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    keep_freed_memory()
-
-    model.to(device, memory_format=torch.channels_last)
-    train, test = dataset.train.to(device), dataset.test.to(device)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
-    history = History(asdict(recipe), _environment(dataset, device, precision, seed), [])
-    if checkpoint is not None and resume:
-        history.epochs = checkpoints.restore(checkpoint, model, optimizer, _identity(history))
-
-    with Progress(progress) as shown:
-        shown.line(f"{dataset.name}, {len(train):,} images of {recipe.size}×{recipe.size}, {device}, {precision}")
-        for epoch in range(len(history.epochs), recipe.epochs):
-            row = _epoch(model, optimizer, train, recipe, epoch, seed, precision, shown)
-            tested = evaluate(model, test, size=recipe.size, precision=precision)
-            row["seconds"] += history.epochs[-1]["seconds"] if history.epochs else 0.0
-            row |= {"test_loss": tested.loss, "test_accuracy": tested.accuracy}
-            history.epochs.append(row)
-            shown.line(_describe(row, recipe.epochs))
-            _warn_if_nothing_is_learned(row, len(train.classes))
-            if checkpoint is not None:
-                checkpoints.save(checkpoint, model, optimizer, history.epochs, _identity(history))
-    return history
-
-
-def _epoch(model, optimizer, images, recipe, epoch, seed, precision, shown):
-    """One pass over the images; its random numbers depend on the seed and the epoch alone."""
-    device = images.pixels.device
-    steps = math.ceil(len(images) / recipe.batch_size)
-    losses = torch.zeros(steps, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    epoch_seed = seed * 1_000_003 + epoch
-    model.train()
-    start = time.perf_counter()
-    with _random_state(epoch_seed, device):
-        stream = batches(images, recipe.batch_size, recipe.size, True, seed=epoch_seed, augment=recipe.augment)
-        for step, (x, labels) in enumerate(stream):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * SCHEDULES[recipe.schedule]((epoch + (step + 1) / (steps + 1)) / recipe.epochs)
-            with _autocast(device, precision):
-                scores = model(x.to(memory_format=torch.channels_last))
-            loss = F.cross_entropy(scores.float(), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses[step] = loss.detach() * len(labels)
-            correct += (scores.detach().argmax(1) == labels).sum()
-            if device.type == "cpu":
-                _stop_unless_finite(losses[: step + 1], epoch, steps, recipe)
-                rate = (step + 1) * recipe.batch_size / (time.perf_counter() - start)
-                left = (steps * (recipe.epochs - epoch) - step - 1) * recipe.batch_size / rate
-                shown.status(
-                    f"epoch {epoch + 1} of {recipe.epochs} · step {step + 1} of {steps} · loss {loss.item():.3f} · "
-                    f"{rate:,.0f} images/s · {left:.0f} s left"
-                )
-    _stop_unless_finite(losses, epoch, steps, recipe)
-    return {
-        "epoch": epoch + 1,
-        "train_loss": losses.sum().item() / len(images),
-        "train_accuracy": correct.item() / len(images),
-        "seconds": time.perf_counter() - start,
+    dataset = replace(dataset, train=dataset.train.to(device), test=dataset.test.to(device))
+    environment = {
+        "data": f"{dataset.name}, {len(dataset.train)} + {len(dataset.test)} images, MD5 {dataset.train.checksum()}",
+        "seed": seed,
+        "processes": processes.count,
+        **machine.environment(device, precision),
     }
+    run = _Run(model, dataset, recipe, History(asdict(recipe), environment, []), processes, compile, checkpoint)
+    if checkpoint is not None and resume:
+        run.restore()
+    with Progress(progress and processes.writes) as shown, Stopping(checkpoint is not None) as stopping:
+        shown.line(
+            f"{dataset.name}, {len(dataset.train):,} images of {recipe.size}×{recipe.size}, {device}, {precision}"
+        )
+        while len(run.history.epochs) < recipe.epochs:
+            run.epoch(shown, stopping)
+    return run.history
+
+
+class _Run:
+    """One training run: what is trained, and where it stands: epochs done, and steps done in the next one.
+
+    All random numbers depend on the seed, the epoch and the step alone, so these three are all that has to be
+    remembered of them.
+    """
+
+    def __init__(self, model, dataset, recipe, history, processes, compile, checkpoint):
+        machine.keep_freed_memory()
+        self.model = model.to(processes.device, memory_format=torch.channels_last)
+        self.network = pool_first(model)
+        network = self.network
+        if compile:
+            mode = "reduce-overhead" if processes.device.type == "cuda" else "default"
+            network = torch.compile(network, mode=mode, dynamic=False)
+        self.trained = processes.join(network)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.dataset, self.recipe, self.history, self.processes = dataset, recipe, history, processes
+        self.precision, self.seed = history.environment["precision"], history.environment["seed"]
+        self.checkpoint = checkpoint
+        self.steps = math.ceil(len(dataset.train) / recipe.batch_size)
+        self.begin_epoch()
+
+    def begin_epoch(self):
+        device = self.processes.device
+        self.step, self.seconds = 0, self.history.epochs[-1]["seconds"] if self.history.epochs else 0.0
+        self.losses = torch.zeros(self.steps, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+
+    def epoch(self, shown, stopping):
+        """Finish the epoch that has been begun, test, and note both in the history."""
+        recipe, epoch, device = self.recipe, len(self.history.epochs), self.processes.device
+        seed = self.seed * 1_000_003 + epoch
+        stream = batches(
+            self.dataset.train, recipe.batch_size, recipe.size, shuffle=True, seed=seed, augment=recipe.augment,
+            start=self.step, share=self.processes.share,
+        )  # fmt: skip
+        self.trained.train()
+        first, before, start = self.step, self.seconds, time.perf_counter()
+        with machine.own_random_state(device):
+            for x, labels in stream:
+                torch.manual_seed((seed * 1_000_003 + self.step) * 1_000 + self.processes.rank)  # for dropout
+                self.train_step(x, labels, epoch)
+                self.step += 1
+                self.seconds = before + time.perf_counter() - start
+                if device.type == "cpu":  # on a GPU these would wait for it
+                    self.stop_unless_finite(self.step - 1)
+                    shown.status(self.status(epoch, (self.step - first) / (self.seconds - before)))
+                if stopping.asked:
+                    self.save()
+                    shown.line(f"stopped in epoch {epoch + 1} after step {self.step}; saved in {self.checkpoint}")
+                    stopping.stop()
+        losses = self.processes.sum(self.losses.double())
+        self.stop_unless_finite()
+        self.seconds = before + time.perf_counter() - start
+        tested = self.evaluation()
+        count = len(self.dataset.train)
+        row = {
+            "epoch": epoch + 1,
+            "train_loss": losses.sum().item() / count,
+            "train_accuracy": self.processes.sum(self.correct).item() / count,
+            "seconds": self.seconds,
+            "test_loss": tested.loss,
+            "test_accuracy": tested.accuracy,
+        }
+        self.history.epochs.append(row)
+        shown.line(_describe(row, recipe.epochs))
+        _warn_if_nothing_is_learned(row, len(self.dataset.train.classes))
+        self.begin_epoch()
+        self.save()
+
+    def train_step(self, x, labels, epoch):
+        """Forward, backward, and one step against the gradient of the loss over the whole batch."""
+        recipe, device = self.recipe, self.processes.device
+        done = (epoch + (self.step + 1) / (self.steps + 1)) / recipe.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](done)
+        with machine.autocast(device, self.precision):
+            scores = self.trained(x.to(memory_format=torch.channels_last))
+        loss = F.cross_entropy(scores.float(), labels, reduction="sum", label_smoothing=recipe.label_smoothing)
+        size = min(recipe.batch_size, len(self.dataset.train) - self.step * recipe.batch_size)
+        self.optimizer.zero_grad()
+        (loss * (self.processes.count / size)).backward()  # the processes' gradients are averaged
+        self.optimizer.step()
+        self.losses[self.step] = loss.detach()
+        self.correct += (scores.detach().argmax(1) == labels).sum()
+
+    def evaluation(self):
+        """The Evaluation on the test images, each process testing its share."""
+        correct, loss = self.processes.sum(
+            _tally(self.network, self.dataset.test, 500, self.recipe.size, self.precision, self.processes.share)
+        ).tolist()
+        return Evaluation(int(correct), len(self.dataset.test), loss / len(self.dataset.test))
+
+    def save(self):
+        """Write a checkpoint, if one was asked for."""
+        if self.checkpoint is not None and self.processes.writes:
+            state = {
+                "identity": self.identity(),
+                "epochs": self.history.epochs,
+                "step": self.step,
+                "seconds": self.seconds,
+                "losses": self.losses,
+                "correct": self.correct,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            checkpoints.save(self.checkpoint, state)
+
+    def restore(self):
+        """Take up the run where its checkpoint left it, if there is one."""
+        found = checkpoints.load(self.checkpoint, self.identity()) if self.processes.writes else None
+        state = self.processes.from_writer(found)
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history.epochs = state["epochs"]
+            self.begin_epoch()
+            self.step, self.seconds = state["step"], state["seconds"]
+            if self.processes.writes:  # each process sums up its own images; after a restart the writer has all
+                self.losses.copy_(state["losses"])
+                self.correct.copy_(state["correct"])
+
+    def identity(self):
+        """What must agree for a run to be continued: another device is not another run's."""
+        environment = self.history.environment
+        return {"recipe": self.history.recipe, "data": environment["data"], "seed": environment["seed"]}
+
+    def status(self, epoch, steps_per_second):
+        left = self.steps * (self.recipe.epochs - epoch) - self.step
+        return (
+            f"epoch {epoch + 1} of {self.recipe.epochs} · step {self.step} of {self.steps} · "
+            f"loss {self.losses[self.step - 1].item() * self.processes.count / self.recipe.batch_size:.3f} · "
+            f"{steps_per_second * self.recipe.batch_size:,.0f} images/s · {left / steps_per_second:.0f} s left"
+        )
+
+    def stop_unless_finite(self, step=slice(None)):
+        wrong = (~self.losses[step].isfinite()).reshape(-1).nonzero()
+        if len(wrong):
+            number = wrong[0, 0].item() if isinstance(step, slice) else step
+            raise FloatingPointError(
+                f"the loss is {self.losses[number].item()} at step {number + 1} of {self.steps} in epoch "
+                f"{len(self.history.epochs) + 1}: try an lr below {self.recipe.lr}, batch normalization, or "
+                "precision='float32'"
+            )
 
 
 @torch.inference_mode()
@@ -223,59 +273,24 @@ def evaluate(model, images, *, batch_size=500, size=None, precision="float32"):
 
     size (pixels) is the model's own where None. The model's mode is left as it was.
     """
-    parameter = next(model.parameters())
-    device, precision = parameter.device, _precision(precision, parameter.device)
-    size = size or getattr(model, "image_size", None)
-    training = model.training
+    precision = machine.find_precision(precision, next(model.parameters()).device)
+    correct, loss = _tally(model, images, batch_size, size or getattr(model, "image_size", None), precision).tolist()
+    return Evaluation(int(correct), len(images), loss / len(images))
+
+
+@torch.inference_mode()
+def _tally(model, images, batch_size, size, precision, share=(0, 1)):
+    """The number of correct answers and the summed loss over a share of images, as one tensor of two numbers."""
+    device, training = next(model.parameters()).device, model.training
     model.eval()
-    correct, loss = torch.zeros((), dtype=torch.int64, device=device), torch.zeros((), device=device)
-    for x, labels in batches(images, batch_size, size, device=device):
-        with _autocast(device, precision):
+    result = torch.zeros(2, dtype=torch.float64, device=device)
+    for x, labels in batches(images, batch_size, size, device=device, share=share):
+        with machine.autocast(device, precision):
             scores = model(x.to(memory_format=torch.channels_last))
-        correct += (scores.argmax(1) == labels).sum()
-        loss += F.cross_entropy(scores.float(), labels, reduction="sum")
+        result[0] += (scores.argmax(1) == labels).sum()
+        result[1] += F.cross_entropy(scores.float(), labels, reduction="sum")
     model.train(training)
-    return Evaluation(correct.item(), len(images), loss.item() / len(images))
-
-
-def find_recipe(recipe=None, device="auto"):
-    """Return a Recipe given as such or by its name in RECIPES; None is "gpu" on a GPU and "cpu" elsewhere."""
-    if recipe is None:
-        recipe = "gpu" if _device(device).type == "cuda" else "cpu"
-    if isinstance(recipe, Recipe):
-        return recipe
-    return RECIPES[checks.choice("recipe", recipe, RECIPES)]
-
-
-def _device(device):
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f'device must be "auto", "cpu", "cuda" or the like, not {device!r}: {error}') from None
-
-
-def _precision(precision, device):
-    checks.choice("precision", precision, ("auto", "float32", "bfloat16"))
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if in_hardware else "float32"
-
-
-def _autocast(device, precision):
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-
-
-@contextmanager
-def _random_state(seed, device):
-    """Seed torch inside the block, for dropout, and leave the caller's random state as it was."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+    return result
 
 
 def _describe(row, epochs):
@@ -285,61 +300,11 @@ def _describe(row, epochs):
     )
 
 
-def _stop_unless_finite(losses, epoch, steps, recipe):
-    wrong = (~losses.isfinite()).nonzero()
-    if len(wrong):
-        raise FloatingPointError(
-            f"the loss is {losses[wrong[0, 0]].item()} at step {wrong[0, 0].item() + 1} of {steps} in epoch "
-            f"{epoch + 1}: try an lr below {recipe.lr}, batch normalization, or precision='float32'"
-        )
-
-
 def _warn_if_nothing_is_learned(row, num_classes):
     chance = math.log(num_classes)
     if all(abs(row[loss] - chance) < 0.01 * chance for loss in ("train_loss", "test_loss")):
         warnings.warn(
             f"the loss stands at ln {num_classes} = {chance:.3f} after epoch {row['epoch']}: the network gives every "
             "class the same score and learns nothing; try another initialization or lr, or batch normalization",
-            stacklevel=3,
+            stacklevel=4,
         )
-
-
-def _identity(history):
-    """What must agree for a run to be continued: another number of epochs or device is not another run's."""
-    environment = history.environment
-    return {"recipe": history.recipe, "data": environment["data"], "seed": environment["seed"]}
-
-
-def _environment(dataset, device, precision, seed):
-    checksum = hashlib.md5(dataset.train.pixels.cpu().numpy(), usedforsecurity=False).hexdigest()
-    return {
-        "data": f"{dataset.name}, {len(dataset.train)} + {len(dataset.test)} images, MD5 of the pixels {checksum}",
-        "seed": seed,
-        "precision": precision,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def _processor():
-    """The CPU's model name where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def keep_freed_memory():
-    """Let glibc keep the memory that a training step frees, so that the next step need not ask for it again."""
-    import ctypes
-
-    if os.name == "posix" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            libc.mallopt(option, 2**31 - 1)
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # the names in glibc's malloc.h

@@ -1,0 +1,138 @@
+"""Runs that are killed, told to stop, or spread over processes end where an undisturbed run ends."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from vgglab import checkpoint
+from vgglab.recipes import Recipe
+from vgglab.training import History, fit
+
+SETTINGS = """
+import sys, torch
+from vgglab import data, parallel
+from vgglab.training import Recipe, fit
+folder, dropout, batch_norm = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "norm"
+recipe = Recipe(width=1 / 8, size=32, batch_norm=batch_norm, epochs=4, batch_size=50, lr=0.1, dropout=dropout,
+                initialization="kaiming", schedule="one-cycle", augment="shift+flip")
+model = recipe.model()
+history = fit(model, data.drawn_garments(601, 201), recipe=recipe, precision="float32", device="cpu",
+              checkpoint=folder + "/run.pt", progress=False)
+if parallel.Processes("cpu").writes:
+    history.save(folder + "/history.json")
+    torch.save(model.state_dict(), folder + "/weights.pt")
+parallel.leave()
+"""
+
+
+def start(folder, *arguments, processes=1):
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    program = folder / "train.py"
+    program.write_text(SETTINGS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, *launch, str(program), str(folder), *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def results(folder):
+    history = History.load(folder / "history.json")
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in history.epochs]
+    return torch.load(folder / "weights.pt", weights_only=True), rows
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(start(folder, "0.2", "norm"))
+    return results(folder)
+
+
+def test_a_run_killed_again_and_again_ends_in_the_same_weights(tmp_path, undisturbed):
+    moments, kills = random.Random(0), 0
+    for epochs_before_the_kill in (0, 1, 2, 3):
+        process = start(tmp_path, "0.2", "norm")
+        while process.poll() is None and epochs_done(tmp_path / "run.pt") < epochs_before_the_kill:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.2) if epochs_before_the_kill else 3)
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert kills >= 3 and not (tmp_path / "weights.pt").exists()
+    finish(start(tmp_path, "0.2", "norm"))
+    weights, rows = results(tmp_path)
+    assert rows == undisturbed[1]
+    assert all(torch.equal(weights[name], value) for name, value in undisturbed[0].items())
+
+
+def epochs_done(path):
+    try:
+        return len(torch.load(path, weights_only=True)["epochs"])
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_there(garments, tmp_path, number, outcome):
+    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=2, batch_size=50, lr=0.05, augment="shift+flip")
+    expected, resumed, stopped = (recipe.model() for _ in range(3))
+    undisturbed = fit(expected, garments, recipe=recipe, progress=False)
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+
+    forwards = []
+
+    def send_at_the_fifth(*_):
+        forwards.append(1)
+        if len(forwards) == 5:
+            signal.raise_signal(number)
+
+    stopped.register_forward_hook(send_at_the_fifth)
+    with pytest.raises(outcome):
+        fit(stopped, garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert (len(state["epochs"]), state["step"]) == (0, 5)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+
+    history = fit(resumed, garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    assert all(map(torch.equal, resumed.state_dict().values(), expected.state_dict().values()))
+    for row, other in zip(history.epochs, undisturbed.epochs, strict=True):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_path, monkeypatch):
+    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=1, batch_size=50, lr=0.05)
+    fit(recipe.model(), garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    before = (tmp_path / "run.pt").read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path / "run.pt", {})
+    assert (tmp_path / "run.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_two_processes_train_as_one_does_at_the_same_global_batch(tmp_path):
+    """601 images in batches of 50 end in a batch of one image, of which the second process has nothing."""
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    finish(start(tmp_path / "one", "0", "plain"))
+    finish(start(tmp_path / "two", "0", "plain", processes=2))
+    (one, rows), (two, others) = results(tmp_path / "one"), results(tmp_path / "two")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)
+    assert rows[-1]["train_loss"] < 1.5
+    for row, other in zip(rows, others, strict=True):
+        assert other == pytest.approx(row, rel=1e-2, abs=5e-3)

@@ -1,0 +1,76 @@
+"""Recipes: everything that decides how a network is trained, under one name."""
+
+from dataclasses import dataclass
+
+from vgglab import checks
+from vgglab.models import INITIALIZATIONS, initialize, vgg
+
+SCHEDULES = {
+    "constant": lambda t: 1.0,
+    "divide-by-10": lambda t: 0.1 ** int(4 * t),
+    "one-cycle": lambda t: min(t / 0.2, (1 - t) / 0.8),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run: the network, the size of its images (pixels), and how it is trained.
+
+    schedule is a name of SCHEDULES, a factor on lr as training goes from 0 to 1; augment a name of
+    vgglab.data.AUGMENTATIONS or, for folders of photographs, of vgglab.imagefolder.AUGMENTATIONS; initialization
+    one of vgglab.models.INITIALIZATIONS.
+    """
+
+    config: str = "A"
+    width: float = 1.0
+    size: int = 224
+    batch_norm: bool = False
+    dropout: float = 0.5
+    initialization: str = "xavier"
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    schedule: str = "constant"
+    augment: str | None = None
+
+    def __post_init__(self):
+        checks.integer("epochs", self.epochs, at_least=1)
+        checks.integer("batch_size", self.batch_size, at_least=1)
+        checks.number("lr", self.lr, above=0)
+        checks.number("momentum", self.momentum, at_least=0)
+        checks.number("weight_decay", self.weight_decay, at_least=0)
+        checks.number("label_smoothing", self.label_smoothing, at_least=0, at_most=1)
+        checks.choice("schedule", self.schedule, SCHEDULES)
+        checks.choice("initialization", self.initialization, INITIALIZATIONS)
+
+    def model(self, in_channels=1, num_classes=10, seed=0):
+        """Return the recipe's VGG, its weights drawn with seed."""
+        model = vgg(self.config, in_channels, num_classes, self.size, self.width, self.dropout, self.batch_norm)
+        return initialize(model, self.initialization, seed)
+
+
+RECIPES = {
+    # Section 3.1: 370,000 iterations of 256 over 1.3 million images are 74 epochs.
+    "paper": Recipe(epochs=74, batch_size=256, schedule="divide-by-10", augment="flip", initialization="std-0.01"),
+    # Dive into Deep Learning, section 8.2: a quarter of the channels (there with 4096 FC units), plain SGD.
+    "d2l": Recipe(width=0.25, lr=0.05, momentum=0.0, weight_decay=0.0),
+    "cpu": Recipe(
+        width=0.25, size=32, batch_norm=True, epochs=6, lr=0.1, schedule="one-cycle", augment="flip", dropout=0.2
+    ),
+    "gpu": Recipe(
+        width=1.0, size=32, batch_norm=True, epochs=15, lr=0.1, schedule="one-cycle", augment="shift+flip",
+        batch_size=512,
+    ),
+}  # fmt: skip
+
+
+def find_recipe(recipe=None, device="cpu"):
+    """Return a Recipe given as such or by its name in RECIPES; None is "gpu" on a GPU and "cpu" elsewhere."""
+    if recipe is None:
+        recipe = "gpu" if str(device).startswith("cuda") else "cpu"
+    if isinstance(recipe, Recipe):
+        return recipe
+    return RECIPES[checks.choice("recipe", recipe, RECIPES)]
