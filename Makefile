@@ -8,8 +8,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH = 1
-# Threads that wait without spinning: 8 % slower alone, 10 times faster beside one other busy program (two cores).
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: lab test run refresh lint clean
 

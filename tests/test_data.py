@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from vgglab import data
@@ -311,3 +313,17 @@ def test_bad_images_are_named(random_images):
         data.Images(random_images.pixels, random_images.labels[:-1])
     with pytest.raises(ValueError, match="name must be one of"):
         data.load("mnist")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 4), st.sampled_from([None, *data.AUGMENTATIONS]))
+def test_a_stream_may_start_late_and_be_shared(random_images, batch_size, start, count, augment):
+    options = {"size": 32, "shuffle": True, "seed": 3, "augment": augment}
+    whole = list(data.batches(random_images, batch_size, **options))
+    parts = [
+        list(data.batches(random_images, batch_size, **options, start=start, share=(r, count))) for r in range(count)
+    ]
+    assert all(len(part) == max(0, len(whole) - start) for part in parts)
+    for (x, labels), *shares in zip(whole[start:], *parts, strict=True):
+        for rank, (part, names) in enumerate(shares):
+            assert torch.equal(part, x[rank::count]) and torch.equal(names, labels[rank::count])

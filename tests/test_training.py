@@ -1,8 +1,10 @@
 """The loop, what it reports, and how it stops and goes on."""
 
+import copy
 import math
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 from vgglab import checkpoint, data, training
 from vgglab.__main__ import main
 from vgglab.models import vgg
+from vgglab.reorder import pool_first
 from vgglab.training import RECIPES, Recipe, evaluate, fit
 
 TINY = Recipe(
@@ -93,6 +96,53 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_stat
         assert torch.equal(torch.get_rng_state(), state)
         runs.append(weights(model))
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.sampled_from(["conv", "relu", "pool", "norm"]), min_size=2, max_size=8),
+    st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1)]),
+    st.integers(0, 5),
+)
+def test_pooling_before_relu_is_the_same_to_the_bit(kinds, pooling, seed):
+    """Small whole numbers, so that windows hold ties and zeros."""
+    make = {
+        "conv": lambda: nn.Conv2d(2, 2, 3, padding=1),
+        "relu": nn.ReLU,
+        "pool": lambda: nn.MaxPool2d(*pooling),
+        "norm": lambda: nn.BatchNorm2d(2),
+    }
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 1), *(make[kind]() for kind in kinds)), nn.Flatten())
+    for parameter in model.parameters():
+        parameter.data = parameter.data.mul(3).round()
+    x = torch.randint(-2, 3, (3, 1, 17, 17)).float()
+    cheaper = pool_first(model)
+    order = [type(module) for module in cheaper[0]]
+    assert (nn.ReLU, nn.MaxPool2d) not in list(pairwise(order))
+    outputs, gradients = [], []
+    for network in (copy.deepcopy(model), cheaper):
+        outputs.append(network(x))
+        outputs[-1].square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert torch.equal(*outputs)
+    assert all(map(torch.equal, *gradients))
+    assert all(a is b for a, b in zip(cheaper.parameters(), model.parameters(), strict=True))
+
+
+def test_a_compiled_network_trains_to_the_same_weights(garments, monkeypatch):
+    calls = []
+
+    def compiled(network, **options):
+        calls.append(options)
+        return torch._dynamo.optimize("eager", nopython=True)(network)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    plain, fast = TINY.model(), TINY.model()
+    for model, options in ((plain, {}), (fast, {"compile": True})):
+        fit(model, garments, recipe=TINY, epochs=1, device="cpu", progress=False, **options)
+    assert calls == [{"mode": "default", "dynamic": False}]
+    assert torch.equal(weights(plain), weights(fast))
 
 
 def test_arguments_override_the_recipe(garments):

@@ -1,0 +1,90 @@
+"""How long until a test accuracy is reached: python benchmarks/accuracy.py cpu|gpu [--seeds N] [TARGET ...]."""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from vgglab import data, machine, training
+from vgglab.files import write_text
+
+RECORDS = Path(__file__).parent.parent / "records"
+CPU, GPU = training.RECIPES["cpu"], training.RECIPES["gpu"]
+TARGETS = {
+    "cpu": {
+        "91 % in 30 s": replace(CPU, width=0.125, epochs=3),
+        "93 % in 150 s": CPU,
+        "94 % in 600 s": replace(CPU, width=0.5, epochs=10),
+    },
+    "gpu": {
+        "93 % in 3 s": replace(GPU, width=0.25, epochs=8),
+        "94 % in 8 s": replace(GPU, width=0.5, epochs=12),
+        "95 % in 60 s": GPU,
+    },
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device", choices=TARGETS)
+    parser.add_argument("targets", nargs="*", help="the first words of some targets, such as 91 (default: all)")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--precision", default="auto", choices=machine.PRECISIONS)
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    device = "cuda" if options.device == "gpu" else "cpu"
+    dataset = data.load("fashion-mnist")
+    path = RECORDS / f"accuracy-{options.device}.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    for name, recipe in TARGETS[options.device].items():
+        if options.targets and name.split()[0] not in options.targets:
+            continue
+        runs = [run(recipe, dataset, device, options, seed) for seed in range(options.seeds)]
+        title = f"{name}, {machine.find_precision(options.precision, machine.find_device(device))}"
+        record[title] = summary(recipe, runs)
+        write_text(path, json.dumps(record, indent=1) + "\n")
+        print(title, {key: record[title][key] for key in ("accuracy", "seconds")}, flush=True)
+
+
+def run(recipe, dataset, device, options, seed):
+    """One training from nothing: the test accuracy, the seconds of training, and those of all, tests included."""
+    start = time.perf_counter()
+    history = training.fit(
+        recipe.model(seed=seed), dataset, recipe=recipe, device=device, precision=options.precision,
+        compile=options.compile, seed=seed, progress=False,
+    )  # fmt: skip
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    result = {
+        "seed": seed,
+        "accuracy": history.accuracy,
+        "seconds": history.epochs[-1]["seconds"],
+        "first_epoch": history.epochs[0]["seconds"],
+        "all_seconds": time.perf_counter() - start,
+        "epochs": [row["test_accuracy"] for row in history.epochs],
+        "environment": history.environment,
+    }
+    print(f"  seed {seed}: {result['accuracy']:.4f} in {result['seconds']:.1f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def summary(recipe, runs):
+    """The means over the seeds, what was run, and each run."""
+    return {
+        "accuracy": statistics.mean(run["accuracy"] for run in runs),
+        "lowest": min(run["accuracy"] for run in runs),
+        "seconds": statistics.mean(run["seconds"] for run in runs),
+        "all_seconds": statistics.mean(run["all_seconds"] for run in runs),
+        "recipe": asdict(recipe),
+        "environment": runs[0]["environment"],
+        "runs": [{name: value for name, value in run.items() if name != "environment"} for run in runs],
+    }
+
+
+if __name__ == "__main__":
+    main()
