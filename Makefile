@@ -2,6 +2,10 @@
 # make test    set up, then run every test, the notebooks' included
 # make run     set up, then execute the course without a browser; pages and a summary in build/
 # make refresh execute the notebooks and store their outputs; a second run changes no byte
+# make bench   hold the training against Dive into Deep Learning's, and time it; minutes; into records/
+# make bench-gpu    the same on a GPU
+# make experiments  repeat the paper's comparisons on a CPU, an hour; what records/ has is not run again
+# make experiments-gpu  the same on a GPU, larger
 # make lint    check the style of the code
 
 PYTHON ?= python3
@@ -9,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: lab test run refresh lint clean
+.PHONY: lab test run refresh bench bench-gpu experiments experiments-gpu lint clean
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB_ARGS)
@@ -23,6 +27,20 @@ run: $(READY)
 
 refresh: $(READY)
 	$(BIN)/python tools/notebooks.py refresh
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py cpu
+	$(BIN)/python benchmarks/accuracy.py cpu
+
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/bench.py gpu
+	$(BIN)/python benchmarks/accuracy.py gpu --seeds 10 --compile
+
+experiments: $(READY)
+	$(BIN)/python -m vgglab experiment all
+
+experiments-gpu: $(READY)
+	$(BIN)/python -m vgglab experiment all --size gpu
 
 lint: $(READY)
 	$(BIN)/ruff check .

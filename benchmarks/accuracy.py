@@ -66,7 +66,7 @@ def run(recipe, dataset, device, options, seed):
         "seconds": history.epochs[-1]["seconds"],
         "first_epoch": history.epochs[0]["seconds"],
         "all_seconds": time.perf_counter() - start,
-        "epochs": [row["test_accuracy"] for row in history.epochs],
+        "epochs": [[round(row["seconds"], 2), row["test_accuracy"]] for row in history.epochs],
         "environment": history.environment,
     }
     print(f"  seed {seed}: {result['accuracy']:.4f} in {result['seconds']:.1f} s", file=sys.stderr, flush=True)

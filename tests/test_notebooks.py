@@ -24,7 +24,7 @@ CLAIMS = {
     "02_small_kernels": claims("SK", 7),
     "03_local_response_norm": claims("LRN", 6, quoted=["LRN5"]),
     "04_vgg_blocks": claims("VB", 15),
-    "05_training": claims("TR", 8, quoted=["TR1", "TR5"]),
+    "05_training": claims("TR", 8),
     "06_testing_at_any_size": claims("TE", 7),
     "07_neighbours": claims("NB", 13),
 }

@@ -210,7 +210,14 @@ class _Run:
     def evaluation(self):
         """The Evaluation on the test images, each process testing its share."""
         correct, loss = self.processes.sum(
-            _tally(self.network, self.dataset.test, 500, self.recipe.size, self.precision, self.processes.share)
+            _tally(
+                self.network,
+                self.dataset.test,
+                self.recipe.batch_size,
+                self.recipe.size,
+                self.precision,
+                self.processes.share,
+            )
         ).tolist()
         return Evaluation(int(correct), len(self.dataset.test), loss / len(self.dataset.test))
 

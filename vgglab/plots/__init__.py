@@ -10,7 +10,17 @@ from vgglab.plots.kernels import counted_and_measured, kernel_costs, over_channe
 from vgglab.plots.lrn import lrn_curves, lrn_spike, maps
 from vgglab.plots.neighbours import branch_costs, decade, effort, gradients, shifts
 from vgglab.plots.style import STYLE
-from vgglab.plots.training import answers, gaps, garments, losses, schedules, signal, training_curves
+from vgglab.plots.training import (
+    answers,
+    gaps,
+    garments,
+    losses,
+    pictures,
+    recorded_runs,
+    schedules,
+    signal,
+    training_curves,
+)
 
 matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends
 
@@ -37,7 +47,9 @@ __all__ = [
     "lrn_spike",
     "maps",
     "over_channels",
+    "pictures",
     "profiles",
+    "recorded_runs",
     "schedules",
     "score_maps",
     "shifts",

@@ -28,6 +28,29 @@ def answers(images, scores):
     return fig
 
 
+def pictures(rows):
+    """One row of pictures for each name and Images of a dict."""
+    columns = max(len(images) for images in rows.values())
+    fig, axes = figure(len(rows), columns, size=(columns * 1.1 + 2.4, len(rows) * 1.15), squeeze=False)
+    for row, (name, images) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(row, images.pixels, strict=False):
+            _picture(axis, picture)
+        row[0].text(-0.1, 0.5, name, ha="right", va="center", fontsize=13, transform=row[0].transAxes)
+    return fig
+
+
+def recorded_runs(record):
+    """Test accuracy against seconds of training for each run of a record, a dict of titles and runs over seeds."""
+    fig, axis = figure(size=(11, 4.6))
+    for (title, target), color, marker in zip(record.items(), PALETTE, MARKERS, strict=False):
+        for number, run in enumerate(target["runs"]):
+            seconds, accuracies = zip(*run["epochs"], strict=True)
+            axis.plot(seconds, accuracies, color=color, marker=marker, label=title if number == 0 else None, alpha=0.7)
+    axis.set(xscale="log", xlabel="seconds of training", ylabel="share of test images right", ylim=(0.8, 0.96))
+    axis.legend(loc="lower right", fontsize=12)
+    return fig
+
+
 def training_curves(histories):
     """Loss and accuracy against the epoch, for a dict of names and Histories; dashed on training images."""
     fig, (left, right) = figure(1, 2, size=(12, 4.4))
