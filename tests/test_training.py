@@ -98,6 +98,17 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_stat
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
+def test_flip_averages_the_probabilities_of_an_image_and_its_mirror_image(random_images):
+    model = vgg("A", 1, 10, 32, width=1 / 16, batch_norm=True).eval()
+    x, labels = next(data.batches(random_images, 100, 32))
+    with torch.no_grad():
+        probabilities = (model(x).softmax(1) + model(x.flip(-1)).softmax(1)) / 2
+    result = evaluate(model, random_images, batch_size=7, flip=True)
+    assert result.correct == (probabilities.argmax(1) == labels).sum()
+    assert result.loss == pytest.approx(F.nll_loss(probabilities.log(), labels).item(), rel=1e-5)
+    assert result != evaluate(model, random_images, batch_size=7)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from(["conv", "relu", "pool", "norm"]), min_size=2, max_size=8),
@@ -270,7 +281,7 @@ def test_the_command_line_trains_continues_and_reports(tmp_path, monkeypatch, ca
     assert f"{history.accuracy:.2%} of 200 test images of drawn-garments right" in capsys.readouterr().out
     model = Recipe(**history.recipe).model()
     model.load_state_dict(torch.load(tmp_path / "run" / "weights.pt", weights_only=True))
-    assert evaluate(model, garments.test, precision="auto").accuracy == history.accuracy
+    assert evaluate(model, garments.test, precision="auto", flip=True).accuracy == history.accuracy
     main(command)
     assert training.History.load(tmp_path / "run" / "history.json") == history
 

@@ -209,17 +209,10 @@ class _Run:
 
     def evaluation(self):
         """The Evaluation on the test images, each process testing its share."""
-        correct, loss = self.processes.sum(
-            _tally(
-                self.network,
-                self.dataset.test,
-                self.recipe.batch_size,
-                self.recipe.size,
-                self.precision,
-                self.processes.share,
-            )
-        ).tolist()
-        return Evaluation(int(correct), len(self.dataset.test), loss / len(self.dataset.test))
+        recipe, test, share = self.recipe, self.dataset.test, self.processes.share
+        tally = _tally(self.network, test, recipe.batch_size, recipe.size, self.precision, recipe.flip_test, share)
+        correct, loss = self.processes.sum(tally).tolist()
+        return Evaluation(int(correct), len(test), loss / len(test))
 
     def save(self):
         """Write a checkpoint, if one was asked for."""
@@ -275,27 +268,31 @@ class _Run:
 
 
 @torch.inference_mode()
-def evaluate(model, images, *, batch_size=500, size=None, precision="float32"):
+def evaluate(model, images, *, batch_size=500, size=None, precision="float32", flip=False):
     """Return the Evaluation of model on images: correct out of all, the last batch counted as it is.
 
-    size (pixels) is the model's own where None. The model's mode is left as it was.
+    size (pixels) is the model's own where None. flip averages the class probabilities of each image and its mirror
+    image (section 3.2). The model's mode is left as it was.
     """
     precision = machine.find_precision(precision, next(model.parameters()).device)
-    correct, loss = _tally(model, images, batch_size, size or getattr(model, "image_size", None), precision).tolist()
+    size = size or getattr(model, "image_size", None)
+    correct, loss = _tally(model, images, batch_size, size, precision, flip).tolist()
     return Evaluation(int(correct), len(images), loss / len(images))
 
 
 @torch.inference_mode()
-def _tally(model, images, batch_size, size, precision, share=(0, 1)):
+def _tally(model, images, batch_size, size, precision, flip, share=(0, 1)):
     """The number of correct answers and the summed loss over a share of images, as one tensor of two numbers."""
     device, training = next(model.parameters()).device, model.training
     model.eval()
     result = torch.zeros(2, dtype=torch.float64, device=device)
     for x, labels in batches(images, batch_size, size, device=device, share=share):
+        x = x.to(memory_format=torch.channels_last)
         with machine.autocast(device, precision):
-            scores = model(x.to(memory_format=torch.channels_last))
-        result[0] += (scores.argmax(1) == labels).sum()
-        result[1] += F.cross_entropy(scores.float(), labels, reduction="sum")
+            scores = [model(view) for view in ((x, x.flip(-1)) if flip else (x,))]
+        logs = torch.stack(scores).float().log_softmax(2).logsumexp(0) - math.log(len(scores))
+        result[0] += (logs.argmax(1) == labels).sum()
+        result[1] += F.nll_loss(logs, labels, reduction="sum")
     model.train(training)
     return result
 
