@@ -61,6 +61,7 @@ def data_d2l(size, batches):
 def data_ours(size, batches):
     """Images/s of batches alone, and how far its pixels are from the book's, in grey levels."""
     images = data.load().train
+    machine.keep_freed_memory()
     device = machine.find_device()
     own = data.batches(images, BATCH, None if size == data.SIDE else size, shuffle=True, device=device)
     return {"images_per_second": rate(own, batches), "grey_levels_apart": grey_levels_apart(images[:100], size)}

@@ -15,7 +15,7 @@ from torch import nn
 
 from vgglab import checkpoint, data, training
 from vgglab.__main__ import main
-from vgglab.models import vgg
+from vgglab.models import VGG_CONFIGS, vgg
 from vgglab.reorder import pool_first
 from vgglab.training import RECIPES, Recipe, evaluate, fit
 
@@ -129,8 +129,6 @@ def test_pooling_before_relu_is_the_same_to_the_bit(kinds, pooling, seed):
         parameter.data = parameter.data.mul(3).round()
     x = torch.randint(-2, 3, (3, 1, 17, 17)).float()
     cheaper = pool_first(model)
-    order = [type(module) for module in cheaper[0]]
-    assert (nn.ReLU, nn.MaxPool2d) not in list(pairwise(order))
     outputs, gradients = [], []
     for network in (copy.deepcopy(model), cheaper):
         outputs.append(network(x))
@@ -139,6 +137,15 @@ def test_pooling_before_relu_is_the_same_to_the_bit(kinds, pooling, seed):
     assert torch.equal(*outputs)
     assert all(map(torch.equal, *gradients))
     assert all(a is b for a, b in zip(cheaper.parameters(), model.parameters(), strict=True))
+
+
+def test_no_pooling_of_a_vgg_stays_behind_its_relu():
+    for config in VGG_CONFIGS:
+        model = vgg(config, 1, 10, 32, width=1 / 16)
+        behind = 4 if config == "A-LRN" else 5  # LRN stands between the two
+        for network, expected in ((model, behind), (pool_first(model), 0)):
+            kinds = [type(module) for module in network.features]
+            assert list(pairwise(kinds)).count((nn.ReLU, nn.MaxPool2d)) == expected
 
 
 def test_a_compiled_network_trains_to_the_same_weights(garments, monkeypatch):

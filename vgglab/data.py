@@ -83,7 +83,7 @@ class Images:
                 if generator is not None:  # each step has random numbers of its own, so that a run can start at it
                     generator.manual_seed(seed * 1_000_003 + step)
                 pixels = AUGMENTATIONS[augment](pixels, generator)
-            yield normalize(resize(pixels[rank::count], size)), self.labels[index[rank::count]]
+            yield _prepared(pixels[rank::count], size), self.labels[index[rank::count]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +192,13 @@ def _order(images, shuffle, generator):
     return torch.arange(len(images), device=device)
 
 
+def _prepared(pixels, size):
+    """Pixels resized and normalized; where they grow, normalized first, which is the same for fewer numbers."""
+    if size is None or size <= LARGEST_PADDED:
+        return normalize(resize(pixels, size))
+    return resize(normalize(pixels), size)
+
+
 def resize(pixels, size):
     """Return float (N, C, size, size) in 0-255: padded with black up to 32, bilinear above; None keeps the size."""
     height, width = pixels.shape[-2:]
@@ -200,7 +207,13 @@ def resize(pixels, size):
     if size <= LARGEST_PADDED:
         top, left = (size - height) // 2, (size - width) // 2
         return F.pad(pixels, (left, size - width - left, top, size - height - top)).float()
-    return F.interpolate(pixels.float(), (size, size), mode="bilinear", align_corners=False)
+    rows, columns = (_linear(side, size, pixels.device) for side in (height, width))
+    return rows.T @ (pixels.float() @ columns)
+
+
+def _linear(side, size, device):
+    """The matrix (side, size) that interpolates linearly from side to size pixels: what each single pixel becomes."""
+    return F.interpolate(torch.eye(side, device=device)[None], size, mode="linear", align_corners=False)[0]
 
 
 def normalize(pixels):

@@ -9,6 +9,7 @@ from vgglab.plots.inference import accuracy_by_scale, costs_and_accuracies, crop
 from vgglab.plots.kernels import counted_and_measured, kernel_costs, over_channels
 from vgglab.plots.lrn import lrn_curves, lrn_spike, maps
 from vgglab.plots.neighbours import branch_costs, decade, effort, gradients, shifts
+from vgglab.plots.seeing import agreement, confusion, excited, feature_maps, filters, heat_maps
 from vgglab.plots.style import STYLE
 from vgglab.plots.training import (
     answers,
@@ -26,20 +27,26 @@ matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: line
 
 __all__ = [
     "accuracy_by_scale",
+    "agreement",
     "answers",
     "branch_costs",
     "cone",
     "configurations",
+    "confusion",
     "costs_and_accuracies",
     "counted_and_measured",
     "crop_grid",
     "decade",
     "effective_fields",
     "effort",
+    "excited",
+    "feature_maps",
     "field_walk",
+    "filters",
     "gaps",
     "garments",
     "gradients",
+    "heat_maps",
     "kernel_costs",
     "ledger_bars",
     "losses",
