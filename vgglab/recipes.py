@@ -61,7 +61,7 @@ RECIPES = {
     # Dive into Deep Learning, section 8.2: a quarter of the channels (there with 4096 FC units), plain SGD.
     "d2l": Recipe(width=0.25, lr=0.05, momentum=0.0, weight_decay=0.0),
     "cpu": Recipe(
-        width=0.25, size=32, batch_norm=True, dropout=0.0, initialization="kaiming", epochs=8, lr=0.2,
+        width=0.25, size=32, batch_norm=True, dropout=0.0, initialization="kaiming", epochs=7, lr=0.2,
         label_smoothing=0.1, schedule="one-cycle", augment="flip", flip_test=True,
     ),
     "gpu": Recipe(
