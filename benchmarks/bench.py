@@ -42,7 +42,7 @@ def main():
     path = RECORDS / f"benchmark-{options.device}.json"
     write_text(path, json.dumps(record, indent=1) + "\n")
     write_text(path.with_suffix(".md"), table(record))
-    figure.ratios(record).savefig(HERE.parent / "docs" / f"benchmark-{options.device}.png")
+    figure.draw(options.device)
     print(table(record))
 
 

@@ -1,4 +1,10 @@
-"""The benchmark's record as a figure."""
+"""The benchmark's record as a figure: python benchmarks/figure.py cpu|gpu draws docs/benchmark-DEVICE.png anew."""
+
+import json
+import sys
+from pathlib import Path
+
+from matplotlib.ticker import NullFormatter
 
 from vgglab.plots.style import BLUE, GREY, figure
 
@@ -17,7 +23,20 @@ def ratios(record):
     axis.axvline(1, color=GREY)
     axis.set(xscale="log", xlabel="vgglab's images/s divided by d2l's", yticks=range(len(comparisons)))
     axis.set_yticklabels(comparisons)
-    axis.set_xlim(0.7, 8 * max(row["ratio"] for row in comparisons.values()))
+    axis.set_xlim(0.8, 60 * max(row["ratio"] for row in comparisons.values()))
+    axis.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     return fig
+
+
+def draw(device):
+    """Draw the figure of records/benchmark-DEVICE.json into docs/."""
+    root = Path(__file__).parent.parent
+    record = json.loads((root / "records" / f"benchmark-{device}.json").read_text())
+    ratios(record).savefig(root / "docs" / f"benchmark-{device}.png")
+
+
+if __name__ == "__main__":
+    draw(sys.argv[1])
