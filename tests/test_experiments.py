@@ -449,3 +449,8 @@ def test_the_largest_record_stays_small(tmp_path):
     runner._write({"data": "", "facts": {}, "networks": networks, "runs": runs}, tmp_path / "large.json")
     assert (tmp_path / "large.json").stat().st_size < 200_000
     assert verdicts.read(tmp_path / "large.json")["runs"] == runs
+
+
+def test_a_file_of_another_kind_in_the_folder_is_passed_over(tmp_path):
+    (tmp_path / "benchmark-cpu.json").write_text('{"rounds": 3}')
+    assert runner._known(tmp_path / "depth.json") == {}

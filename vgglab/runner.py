@@ -110,12 +110,14 @@ def _resolved(networks, facts):
 
 
 def _known(path):
-    """The runs of the other records in the folder of path, by their key."""
+    """The runs of the other experiments' records in the folder of path, by their key; other files are passed over."""
     runs = {}
-    for other in sorted(path.parent.glob("*.json")):
-        if other != path:
+    for other in set(path.parent.glob("*.json")) - {path}:
+        try:
             content = verdicts.read(other)
-            runs |= {_key(content["networks"][run["network"]], run["seed"]): run for run in content["runs"]}
+        except ValueError:
+            continue
+        runs |= {_key(content["networks"][run["network"]], run["seed"]): run for run in content["runs"]}
     return runs
 
 
