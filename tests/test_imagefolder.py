@@ -344,7 +344,13 @@ def test_the_command_line_trains_tests_and_writes_the_results(folder, tmp_path, 
         assert (tested["method"], tested["scales"], tested["total"]) == (method, scales, 12)
         recipe = Recipe(**results["recipe"])
         assert recipe == replace(
-            RECIPE, epochs=2, schedule="constant", momentum=0.8, weight_decay=0.001, augment="crop+flip+rgb"
+            RECIPE,
+            epochs=2,
+            schedule="constant",
+            momentum=0.8,
+            weight_decay=0.001,
+            augment="crop+flip+rgb",
+            flip_test=True,
         )
         model = recipe.model(3, 3)
         model.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
@@ -391,7 +397,7 @@ def test_a_signal_to_the_whole_group_of_processes_saves_the_run(folder, tmp_path
     time.sleep(0.15)  # into the next epoch, while its pictures are decoded
     os.killpg(process.pid, signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and "; saved in" in printed
+    assert process.returncode == 128 + signal.SIGTERM and "stopped and saved in epoch" in printed
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epochs"]
 
 

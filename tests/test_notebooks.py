@@ -27,6 +27,7 @@ CLAIMS = {
     "05_training": claims("TR", 8),
     "06_testing_at_any_size": claims("TE", 7),
     "07_neighbours": claims("NB", 13),
+    "09_what_vgg_sees": claims("SEE", 9),
 }
 
 

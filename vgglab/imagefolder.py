@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from vgglab.inference import multi_scale_scores
 AUGMENTATIONS = ("crop", "crop+flip", "crop+flip+rgb")
 LAYOUT = "train/ and val/ (or test/) with one folder for each class, or the class folders themselves"
 PICTURES_FOR_COLOURS = 1000
+STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,9 @@ def _in_workers(function, jobs, workers, pin_memory=False):
         _Results(function), batch_size=None, sampler=jobs, num_workers=workers, worker_init_fn=_leave_group,
         pin_memory=pin_memory, generator=torch.Generator(),
     )  # fmt: skip
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the workers have left the group
+    results = iter(results)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for result in results:
         if isinstance(result, ValueError):
             raise result
@@ -298,8 +303,11 @@ def _in_workers(function, jobs, workers, pin_memory=False):
 
 def _leave_group(_):
     """Let Ctrl-C and signals to a whole group of processes reach the parent alone, which then ends its workers."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
+    os.setpgrp()
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # forgets one that came already
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _cores():

@@ -1,5 +1,6 @@
 """Several processes that train one network together: torchrun starts them, DistributedDataParallel joins them."""
 
+import gc
 import os
 from datetime import timedelta
 
@@ -62,6 +63,8 @@ class Processes:
 
 
 def leave():
-    """End the group of processes, if there is one."""
+    """End the group of processes, if there is one, when all of them are done."""
     if dist.is_initialized():
+        gc.collect()  # what DistributedDataParallel leaves behind must not outlive the group
+        dist.barrier()
         dist.destroy_process_group()

@@ -170,7 +170,7 @@ class _Run:
                     shown.status(self.status(epoch, (self.step - first) / (self.seconds - before)))
                 if stopping.asked:
                     self.save()
-                    shown.line(f"stopped in epoch {epoch + 1} after step {self.step}; saved in {self.checkpoint}")
+                    shown.line(f"stopped and saved in epoch {epoch + 1} after step {self.step}")
                     stopping.stop()
         losses = self.processes.sum(self.losses.double())
         self.stop_unless_finite()

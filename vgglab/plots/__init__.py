@@ -4,6 +4,7 @@ import matplotlib
 import matplotlib_inline.backend_inline  # noqa: F401  registers the PNG display of figures in notebooks
 
 from vgglab.plots.blocks import configurations, ledger_bars
+from vgglab.plots.experiments import error_rates, forest, learned_grid, pairing
 from vgglab.plots.fields import cone, effective_fields, field_walk, profiles
 from vgglab.plots.inference import accuracy_by_scale, costs_and_accuracies, crop_grid, score_maps
 from vgglab.plots.kernels import counted_and_measured, kernel_costs, over_channels
@@ -41,19 +42,23 @@ __all__ = [
     "effort",
     "excited",
     "feature_maps",
+    "error_rates",
     "field_walk",
+    "forest",
     "filters",
     "gaps",
     "garments",
     "gradients",
     "heat_maps",
     "kernel_costs",
+    "learned_grid",
     "ledger_bars",
     "losses",
     "lrn_curves",
     "lrn_spike",
     "maps",
     "over_channels",
+    "pairing",
     "pictures",
     "profiles",
     "recorded_runs",
