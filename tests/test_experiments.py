@@ -284,9 +284,7 @@ runner.run(tiny(), data.drawn_garments(300, 100), Path(sys.argv[2]))
 def start(path):
     command = [sys.executable, "-c", SURVIVOR, str(Path(__file__).parent), str(path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_runner_killed_at_random_points_ends_in_the_record_of_an_undisturbed_one(tmp_path):
