@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
-from vgglab import checks
+from vgglab import checks, machine
 from vgglab.data import Dataset
 from vgglab.inference import multi_scale_scores
 
@@ -312,8 +312,7 @@ def _leave_group(_):
 
 def _cores():
     """The cores that each process started on this machine may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, machine.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _scale(scale):
