@@ -163,6 +163,16 @@ def test_a_compiled_network_trains_to_the_same_weights(garments, monkeypatch):
     assert torch.equal(weights(plain), weights(fast))
 
 
+@pytest.mark.parametrize("seed", [20_261_124, 2**62])
+def test_large_seeds_are_seeds_too(garments, seed):
+    few = replace(garments, train=garments.train[:100], test=garments.test[:20])
+    recipe = replace(TINY, epochs=1, augment="shift+flip")
+    runs = [recipe.model() for _ in range(2)]
+    for model in runs:
+        fit(model, few, recipe=recipe, seed=seed, device="cpu", progress=False)
+    assert torch.equal(*map(weights, runs))
+
+
 def test_arguments_override_the_recipe(garments):
     history = fit(
         TINY.model(), garments, recipe=TINY, epochs=1, lr=0.01, batch_size=100, precision="float32", progress=False

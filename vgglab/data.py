@@ -81,7 +81,7 @@ class Images:
             pixels = self.pixels[index]
             if augment is not None:
                 if generator is not None:  # each step has random numbers of its own, so that a run can start at it
-                    generator.manual_seed(seed * 1_000_003 + step)
+                    generator.manual_seed(derived_seed(seed, step))
                 pixels = AUGMENTATIONS[augment](pixels, generator)
             yield _prepared(pixels[rank::count], size), self.labels[index[rank::count]]
 
@@ -243,6 +243,11 @@ AUGMENTATIONS = {
     "shift": random_shift,
     "shift+flip": lambda pixels, generator=None: random_flip(random_shift(pixels, generator), generator),
 }
+
+
+def derived_seed(seed, number):
+    """Return the seed of the number-th part of what seed decides, below the 2**63 that generators accept."""
+    return (seed * 1_000_003 + number) % 2**63
 
 
 def _generator(seed, device):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from vgglab import checkpoint as checkpoints
 from vgglab import machine
-from vgglab.data import batches
+from vgglab.data import batches, derived_seed
 from vgglab.files import write_text
 from vgglab.live import Progress
 from vgglab.parallel import Processes
@@ -152,7 +152,7 @@ class _Run:
     def epoch(self, shown, stopping):
         """Finish the epoch that has been begun, test, and note both in the history."""
         recipe, epoch, device = self.recipe, len(self.history.epochs), self.processes.device
-        seed = self.seed * 1_000_003 + epoch
+        seed = derived_seed(self.seed, epoch)
         stream = batches(
             self.dataset.train, recipe.batch_size, recipe.size, shuffle=True, seed=seed, augment=recipe.augment,
             start=self.step, share=self.processes.share,
@@ -161,7 +161,7 @@ class _Run:
         first, before, start = self.step, self.seconds, time.perf_counter()
         with machine.own_random_state(device):
             for x, labels in stream:
-                torch.manual_seed((seed * 1_000_003 + self.step) * 1_000 + self.processes.rank)  # for dropout
+                torch.manual_seed(derived_seed(derived_seed(seed, self.step), self.processes.rank))  # for dropout
                 self.train_step(x, labels, epoch)
                 self.step += 1
                 self.seconds = before + time.perf_counter() - start
