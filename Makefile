@@ -1,6 +1,9 @@
 # make lab     set up, then open the course in JupyterLab
 # make test    set up, then run every test, the notebooks' included
 # make run     set up, then execute the course without a browser; pages and a summary in build/
+# make pages   build the course as a site from the stored outputs, in build/site/
+# make slides  build a deck of slides for each lesson, in build/slides/
+# make buttons REPOSITORY=owner/name   put Colab and Binder buttons into the README and the lessons
 # make refresh execute the notebooks and store their outputs; a second run changes no byte
 # make bench   hold the training against Dive into Deep Learning's, a quarter of an hour; into records/
 # make accuracy     time the training to 91, 93 and 94 % on a CPU, an hour; into records/
@@ -14,7 +17,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: lab test run refresh bench accuracy bench-gpu experiments experiments-gpu lint clean
+.PHONY: lab test run pages slides buttons refresh bench accuracy bench-gpu experiments experiments-gpu lint clean
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB_ARGS)
@@ -25,6 +28,16 @@ test: $(READY) lint
 run: $(READY)
 	$(BIN)/python tools/notebooks.py run
 	$(BIN)/python -m vgglab train --out build/vgg
+
+pages: $(READY)
+	$(BIN)/python -m sphinx -q -W -b html -c docs . build/site
+	@echo "open build/site/index.html"
+
+slides: $(READY)
+	$(BIN)/python tools/slides.py build/slides
+
+buttons: $(READY)
+	$(BIN)/python tools/buttons.py $(REPOSITORY)
 
 refresh: $(READY)
 	$(BIN)/python tools/notebooks.py refresh
@@ -57,7 +70,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv once (about 6 GB with PyTorch's CUDA libraries, a few minutes) ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --constraint constraints.txt --group test --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --group test --group pages --editable .
 	$(BIN)/pip install --quiet --constraint constraints.txt --group compare --no-deps
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements 2>/dev/null
 	touch $(READY)

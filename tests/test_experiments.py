@@ -129,17 +129,19 @@ def test_networks_of_equal_cost_cost_the_same():
         networks = {
             f"{config}, equal {cost}": EXPERIMENTS["budget"].networks[f"{config}, equal {cost}"] for config in "BE"
         }
-        widths = treatments.widths(networks, CPU)
-        target = treatments.COSTS[cost](EXPERIMENTS["budget"].networks["A"], CPU)
-        for network in runner._resolved(networks, widths).values():
-            assert treatments.COSTS[cost](network, CPU) == pytest.approx(target, rel=0.03)
+        chosen = treatments.equal_costs(networks, CPU)
+        target = treatments.COSTS[cost](EXPERIMENTS["budget"].networks["A"].ledger())
+        for network in runner._resolved(networks, chosen).values():
+            assert treatments.COSTS[cost](network.ledger()) == pytest.approx(target, rel=0.03)
             assert network.recipe.width < 1 / 8
 
 
-def test_equal_seconds_are_measured(monkeypatch):
-    monkeypatch.setitem(treatments.COSTS, "seconds", lambda network, device: network.recipe.width * len("B"))
-    network = Network(replace(TINY, config="B"), equal="seconds")
-    assert treatments.equal_width(network, CPU) == pytest.approx(TINY.width, abs=1e-3)
+def test_equal_seconds_shorten_the_training(monkeypatch):
+    seconds = {"A": 1.0, "B": 1.4, "E": 9.0}
+    monkeypatch.setattr(treatments, "training_seconds", lambda network, device: seconds[network.recipe.config])
+    for config, epochs in (("A", 6), ("B", 4), ("E", 1)):
+        network = Network(replace(TINY, config=config, epochs=6), equal="seconds")
+        assert treatments.equal_cost(network, CPU) == {"epochs": epochs}
     monkeypatch.undo()
     assert 0 < treatments.training_seconds(Network(TINY), CPU) < 5
 
@@ -250,18 +252,16 @@ def test_a_loss_at_chance_is_recorded_without_a_warning(garments, tmp_path, recw
     assert not run["learned"] and not [w for w in recwarn if "2.303" in str(w.message)]
 
 
-def test_widths_are_chosen_once_and_kept(garments, tmp_path, monkeypatch):
+def test_equal_costs_are_measured_once_and_kept(garments, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setitem(treatments.COSTS, "seconds", lambda network, device: asked.append(1) or network.ledger().macs)
-    networks = {"A": Network(TINY), "E": Network(replace(TINY, config="E"), equal="seconds")}
-    experiment = replace(tiny(), networks=networks, facts="widths", seeds=1)
+    monkeypatch.setattr(treatments, "training_seconds", lambda network, device: asked.append(1) or len(asked))
+    networks = {"A": Network(TINY), "E": Network(replace(TINY, config="E", epochs=4), equal="seconds")}
+    experiment = replace(tiny(), networks=networks, facts="equal costs", seeds=1)
     content = runner.run(experiment, garments, tmp_path / "budget.json")
-    width = content["facts"]["widths"]["E"]
-    assert width < TINY.width and content["networks"]["E"]["recipe"]["width"] == width
-    assert content["runs"][1]["macs"] == pytest.approx(content["runs"][0]["macs"], rel=0.1)
-    count = len(asked)
+    assert content["facts"]["chosen"] == {"E": {"epochs": 2}} and len(asked) == 2
+    assert content["networks"]["E"]["recipe"]["epochs"] == len(content["runs"][1]["epochs"]) == 2
     again = runner.run(experiment, garments, tmp_path / "budget.json", seeds=2)
-    assert len(asked) == count and again["facts"] == content["facts"]
+    assert len(asked) == 2 and again["facts"] == content["facts"]
 
 
 def test_step_costs_name_time_and_memory():

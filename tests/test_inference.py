@@ -332,7 +332,7 @@ def test_the_smallest_size_follows_from_the_layers():
         (lambda m, x: multi_crop_scores(m, x, 32.0), TypeError, "crop must be an integer, not 32.0"),
         (lambda m, x: multi_crop_scores(to_dense(m), x), TypeError, "crop must be an integer, not None"),
         (lambda m, x: multi_scale_scores(m, x, []), ValueError, r"scales must be a list of at least one .*not \[\]"),
-        (lambda m, x: multi_scale_scores(m, x, 40), ValueError, "scales must be a list .*not 40"),
+        (lambda m, x: multi_scale_scores(m, x, 40), TypeError, "scales must be a list, not 40"),
         (lambda m, x: multi_scale_scores(m, x, [40], "all"), ValueError, "method must be one of 'dense', .*not 'all'"),
         (lambda m, x: rescale(x, 0), ValueError, "shorter_side must be at least 1, not 0"),
         (lambda m, x: crop_offsets(20, 21), ValueError, "crop must be at most 20, .*not 21"),

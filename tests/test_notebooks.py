@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TOOL = ROOT / "tools" / "notebooks.py"
-KNOWN_TAGS = {"nbval-ignore-output", "result"}
+KNOWN_TAGS = {"nbval-ignore-output", "result", "remove-cell"}
 
 
 def claims(prefix, last, quoted=()):
@@ -27,6 +27,7 @@ CLAIMS = {
     "05_training": claims("TR", 8),
     "06_testing_at_any_size": claims("TE", 7),
     "07_neighbours": claims("NB", 13),
+    "08_the_papers_experiments": {"LRN6", "SK5", "SK6", "TE5"},
     "09_what_vgg_sees": claims("SEE", 9),
 }
 

@@ -115,8 +115,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_pat
     fit(recipe.model(), garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
     before = (tmp_path / "run.pt").read_bytes()
 
-    def full(state, path):
-        path.write_bytes(b"half of it")
+    def full(state, file):
+        file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)

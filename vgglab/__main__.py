@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vgglab import commands, data, experiments, imagefolder, inference, training
+from vgglab import commands, data, experiments, imagefolder, inference, progress, training
 from vgglab.models import INITIALIZATIONS, VGG_CONFIGS
 
 EXAMPLES = """\
@@ -24,10 +24,11 @@ def main(arguments=None):
     subparsers = parser.add_subparsers(title="commands", required=True)
     add_train(subparsers)
     experiments.add_experiment(subparsers)
+    progress.add_progress(subparsers)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         sys.exit(f"{parser.prog}: {error}")
 
 

@@ -1,6 +1,5 @@
 """Checkpoints: a run can be stopped at any time and goes on from where it was last saved."""
 
-import pickle
 import warnings
 from pathlib import Path
 
@@ -8,16 +7,34 @@ import torch
 
 from vgglab.files import replacing
 
-CONTENT = {"identity", "epochs", "step", "seconds", "losses", "correct", "model", "optimizer"}
+CONTENT = {
+    "identity": dict,
+    "epochs": list,
+    "step": int,
+    "seconds": float,
+    "losses": torch.Tensor,
+    "correct": torch.Tensor,
+    "model": dict,
+    "optimizer": dict,
+}
 
 
 def save(path, state):
     """Write state, a dict of CONTENT, to path, keeping the one before it under the name path + ".before"."""
     path = Path(path)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        write(state, temporary)
         if path.exists():
             path.replace(_before(path))
+
+
+def write(content, path):
+    """Write content as torch.save does; raises the system's OSError, such as a full disk, which torch.save hides."""
+    with path.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load(path, identity):
@@ -39,11 +56,11 @@ def load(path, identity):
 def _read(path):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state.keys() >= CONTENT:
+        if all(isinstance(state[name], kind) for name, kind in CONTENT.items()):
             return state
         reason = "it is not a checkpoint of vgglab"
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, AttributeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a damaged file can fail in any way
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
     warnings.warn(f"{path} cannot be used ({reason}); going back to the checkpoint before it", stacklevel=5)
     return None
 
@@ -51,14 +68,17 @@ def _read(path):
 def _refuse_another_run(path, found, expected):
     there, here = _flat(found), _flat(expected)
     differing = [
-        f"{name} is {there.get(name)!r} there and {here[name]!r} here" for name in here if there.get(name) != here[name]
+        f"{name} is {there.get(name)!r} there and {value!r} here"
+        for name, value in here.items()
+        if type(there.get(name)) is not type(value) or there.get(name) != value
     ]
     if differing:
         raise ValueError(f"{path} belongs to another run: {'; '.join(differing)}. Name another file, or resume=False")
 
 
 def _flat(identity):
-    return {**{k: v for k, v in identity.items() if k != "recipe"}, **identity.get("recipe", {})}
+    recipe = identity.get("recipe")
+    return {**{k: v for k, v in identity.items() if k != "recipe"}, **(recipe if isinstance(recipe, dict) else {})}
 
 
 def _before(path):

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from vgglab import checks, data, imagefolder, machine, parallel, training
+from vgglab import checkpoint, checks, data, imagefolder, machine, parallel, training
 from vgglab.files import replacing, write_text
 from vgglab.models.vgg import SMALLEST_IMAGE
 
@@ -39,7 +39,7 @@ def train(options):
         if processes.writes:
             history.save(options.out / "history.json")
             with replacing(options.out / "weights.pt") as temporary:
-                torch.save(model.state_dict(), temporary)
+                checkpoint.write(model.state_dict(), temporary)
         results = {
             "data": dataset.name,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -35,7 +35,7 @@ def conv(kernel, in_channels, out_channels, output_side, bias=True):
     in_channels = checks.integer("in_channels", in_channels, at_least=1)
     out_channels = checks.integer("out_channels", out_channels, at_least=1)
     weights = kernel_height * kernel_width * in_channels * out_channels
-    return Cost(weights + out_channels * bool(bias), weights * height * width)
+    return Cost(weights + out_channels * checks.flag("bias", bias), weights * height * width)
 
 
 @dataclass(frozen=True)

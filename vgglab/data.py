@@ -9,16 +9,18 @@ import tempfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from vgglab import checks, garments
+from vgglab import checks, garments, machine
 
 CLASSES = garments.CLASSES
 SIDE = 28
 LARGEST_PADDED = 32
+LARGEST_SIDE = 4096
 
 # Pixels / 255 over the 60,000 training images of Fashion-MNIST; the drawn garments are normalized alike.
 MEAN, STD = 0.2860, 0.3530
@@ -32,6 +34,7 @@ FILES = {
 }
 LAYOUTS = (".", "fashion-mnist", "FashionMNIST/raw")
 NETWORK_TIMEOUT = 5.0  # seconds
+DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError)  # torchvision raises the last for a wrong checksum
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +46,17 @@ class Images:
     classes: tuple = CLASSES
 
     def __post_init__(self):
+        for name in ("pixels", "labels"):
+            checks.tensor(name, getattr(self, name), dims=None, floating=False)
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
             raise ValueError(f"pixels must be uint8 (N, C, H, W), not {self.pixels.dtype} {tuple(self.pixels.shape)}")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
             raise ValueError(
                 f"labels must be int64 ({len(self.pixels)},), not {self.labels.dtype} {tuple(self.labels.shape)}"
             )
+        count = len(checks.sequence("classes", self.classes))
+        if not ((self.labels >= 0) & (self.labels < count)).all():
+            raise ValueError(f"labels must be from 0 to {count - 1}, one number for each of the classes")
 
     def __len__(self):
         return len(self.labels)
@@ -67,7 +75,7 @@ class Images:
     def stream(self, batch_size, size, shuffle, seed, augment, start, share):
         """What batches() yields; raises ValueError or TypeError for a size or augmentation that is out of range."""
         if size is not None:
-            size = checks.integer("size", size, at_least=self.pixels.shape[-1])
+            size = checks.integer("size", size, max(self.pixels.shape[-2:]), LARGEST_SIDE)
         if augment is not None:
             checks.choice("augment", augment, AUGMENTATIONS)
         return self._stream(batch_size, size, shuffle, seed, augment, start, share)
@@ -75,7 +83,7 @@ class Images:
     def _stream(self, batch_size, size, shuffle, seed, augment, start, share):
         rank, count = share
         generator = _generator(seed, self.pixels.device)
-        for step, index in enumerate(_order(self, shuffle, generator).split(batch_size)):
+        for step, index in enumerate(_order(self, shuffle, generator).split(min(batch_size, max(1, len(self))))):
             if step < start:
                 continue
             pixels = self.pixels[index]
@@ -111,9 +119,11 @@ def load(name="auto", root=None, download=True):
 
     Fashion-MNIST is looked for in root, then $VGGLAB_DATA, then the user's cache, as the four gz files, unpacked,
     or in torchvision's folders; if download, it is fetched into the cache once. "auto" prints which set it is.
-    Raises ValueError for an unknown name or a damaged file, FileNotFoundError where the set cannot be had.
+    Raises ValueError for an unknown name or a damaged file, PermissionError for one that may not be read,
+    FileNotFoundError where the set cannot be had.
     """
     checks.choice("name", name, ("auto", "fashion-mnist", "drawn-garments"))
+    checks.flag("download", download)
     if name == "drawn-garments":
         return drawn_garments()
     if name == "fashion-mnist":
@@ -130,10 +140,11 @@ def load(name="auto", root=None, download=True):
 def fashion_mnist(root=None, download=True):
     """Return the 60,000 + 10,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
 
-    Raises ValueError naming a damaged file, FileNotFoundError where the files are neither here nor to be had.
+    Raises ValueError naming a damaged file, PermissionError naming one that may not be read, FileNotFoundError where
+    the files are neither here nor to be had.
     """
     folder = _find(root)
-    if folder is None and download:
+    if folder is None and checks.flag("download", download):
         folder = _download()
     if folder is None:
         raise FileNotFoundError(_missing("downloading was not allowed"))
@@ -153,8 +164,9 @@ def canvas(images, size, scales, seed=0):
     The side of each is drawn from scales, (smallest, largest) in pixels. One larger than the picture is cut to it at
     a random place, as the paper cuts its crops from rescaled images (section 3.1). Deterministic for a seed.
     """
-    size = checks.integer("size", size, at_least=1)
-    smallest, largest = checks.pair("scales", scales, at_least=1)
+    _images(images)
+    size = checks.integer("size", size, 1, LARGEST_SIDE)
+    smallest, largest = checks.pair("scales", scales, 1, LARGEST_SIDE)
     checks.integer("the largest of scales", largest, at_least=smallest)
     generator = _generator(seed, "cpu")
     pixels = torch.empty(*images.pixels.shape[:2], size, size, dtype=torch.uint8)
@@ -178,11 +190,20 @@ def batches(
     global generator. start is the number of batches to leave out at the beginning; share = (rank, count) yields
     every count-th image of each batch, from the rank-th on. Raises ValueError or TypeError for what is out of range.
     """
+    batch_size = checks.integer("batch_size", batch_size, at_least=1)
+    seed = None if seed is None else checks.seed(seed)
+    start = checks.integer("start", start, at_least=0)
+    rank, count = checks.pair("share", share, at_least=0)
+    if rank >= count:
+        raise ValueError(f"share must be (rank, count) with rank below count, not {share!r}")
+    images = _images(images).to(None if device is None else machine.find_device(device))
+    return images.stream(batch_size, size, checks.flag("shuffle", shuffle), seed, augment, start, (rank, count))
+
+
+def _images(images):
     if not hasattr(images, "stream"):
         raise TypeError(f"images must be vgglab.data.Images, such as dataset.train, not {type(images).__name__}")
-    batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    seed = None if seed is None else checks.integer("seed", seed)
-    return images.to(device).stream(batch_size, size, shuffle, seed, augment, start, share)
+    return images
 
 
 def _order(images, shuffle, generator):
@@ -201,7 +222,8 @@ def _prepared(pixels, size):
 
 def resize(pixels, size):
     """Return float (N, C, size, size) in 0-255: padded with black up to 32, bilinear above; None keeps the size."""
-    height, width = pixels.shape[-2:]
+    height, width = checks.tensor("pixels", pixels, floating=False, empty=True).shape[-2:]
+    size = size if size is None else checks.integer("size", size, max(height, width), LARGEST_SIDE)
     if size is None or (height, width) == (size, size):
         return pixels.float()
     if size <= LARGEST_PADDED:
@@ -218,18 +240,20 @@ def _linear(side, size, device):
 
 def normalize(pixels):
     """Return pixels (0-255) with Fashion-MNIST's mean taken off, divided by its standard deviation."""
-    return (pixels.float() / 255 - MEAN) / STD
+    return (checks.tensor("pixels", pixels, dims=None, floating=False).float() / 255 - MEAN) / STD
 
 
 def random_flip(pixels, generator=None):
     """Mirror each image left to right with probability 1/2."""
+    checks.tensor("pixels", pixels, floating=False, empty=True)
     chosen = torch.rand(len(pixels), 1, 1, 1, generator=generator, device=pixels.device) < 0.5
     return torch.where(chosen, pixels.flip(-1), pixels)
 
 
 def random_shift(pixels, generator=None, reach=2):
     """Move each image by up to reach pixels in both directions, black moving in."""
-    count, _, height, width = pixels.shape
+    count, _, height, width = checks.tensor("pixels", pixels, floating=False, empty=True).shape
+    reach = checks.integer("reach", reach, 0, LARGEST_SIDE)
     offsets = torch.randint(2 * reach + 1, (2, count, 1), generator=generator, device=pixels.device)
     rows = offsets[0] + torch.arange(height, device=pixels.device)
     columns = offsets[1] + torch.arange(width, device=pixels.device)
@@ -247,11 +271,11 @@ AUGMENTATIONS = {
 
 def derived_seed(seed, number):
     """Return the seed of the number-th part of what seed decides, below the 2**63 that generators accept."""
-    return (seed * 1_000_003 + number) % 2**63
+    return (checks.integer("seed", seed) * 1_000_003 + checks.integer("number", number)) % 2**63
 
 
 def _generator(seed, device):
-    return None if seed is None else torch.Generator(device).manual_seed(checks.integer("seed", seed))
+    return None if seed is None else torch.Generator(device).manual_seed(checks.seed(seed))
 
 
 def _cache():
@@ -262,11 +286,19 @@ def _cache():
 
 def _find(root):
     """The first folder that has all four files, or None."""
-    places = [Path(place).expanduser() for place in (root, os.environ.get("VGGLAB_DATA")) if place]
-    for folder in [place / layout for place in places for layout in LAYOUTS] + [_cache()]:
-        if all(_path(folder, name) for name in FILES):
+    named = (root, os.environ.get("VGGLAB_DATA") or None)
+    places = [checks.path("root", place) for place in named if place is not None]
+    for folder in [place / layout for place in places for layout in LAYOUTS]:
+        if _complete(folder):
             return folder
-    return None
+    try:
+        return _cache() if _complete(_cache()) else None
+    except PermissionError:  # a home of somebody else: as good as an empty one
+        return None
+
+
+def _complete(folder):
+    return all(_path(folder, name) for name in FILES)
 
 
 def _path(folder, name):
@@ -278,6 +310,8 @@ def _read(folder, name):
     path = _path(folder, name)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except PermissionError:
+        raise
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read ({error}): delete it and load again") from None
     checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -294,21 +328,41 @@ def _read(folder, name):
 def _download():
     """Fetch the four files into the user's cache, once for all processes that ask, and return the folder."""
     from filelock import FileLock
-    from torchvision.datasets import FashionMNIST
 
     folder = _cache()
+    failure = folder / ".failed"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        before = _changed(failure)
         with FileLock(folder / ".lock"):
-            if not all(_path(folder, name) for name in FILES):
-                with tempfile.TemporaryDirectory(dir=folder) as part, network_timeout():
-                    for name, checksum in FashionMNIST.resources:
-                        _download_file(name, checksum, part)
-                    for name, _ in FashionMNIST.resources:
-                        (Path(part) / name).replace(folder / name)
-    except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(_missing(f"downloading failed ({error})")) from None
+            if _complete(folder):
+                return folder
+            if _changed(failure) != before:  # another process tried in vain while this one waited
+                raise OSError(failure.read_text(encoding="utf-8"))
+            try:
+                _download_files(folder)
+            except DOWNLOAD_ERRORS as error:
+                failure.write_text(str(error), encoding="utf-8")
+                raise
+    except DOWNLOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(_missing(f"downloading failed ({reason})")) from None
     return folder
+
+
+def _changed(path):
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _download_files(folder):
+    """Fetch the four files, and move them to folder when all are there."""
+    from torchvision.datasets import FashionMNIST
+
+    with tempfile.TemporaryDirectory(dir=folder) as part, network_timeout():
+        for name, checksum in FashionMNIST.resources:
+            _download_file(name, checksum, part)
+        for name, _ in FashionMNIST.resources:
+            (Path(part) / name).replace(folder / name)
 
 
 def _download_file(name, checksum, folder):
@@ -320,7 +374,7 @@ def _download_file(name, checksum, folder):
     for mirror in others:
         try:
             return download_url(mirror + name, folder, md5=checksum)
-        except (OSError, RuntimeError):
+        except DOWNLOAD_ERRORS:
             continue
     return download_url(last + name, folder, md5=checksum)
 

@@ -214,8 +214,9 @@ def registry(scale):
             "Table 2: 133 to 144 million parameters, while the multiply-adds grow 2.6-fold from A to E",
             {"A": depths["A"], **budgets},
             [(name, "A") for name in budgets],
-            facts="widths",
-            caveat=f"{NORMALIZED} Widths were chosen; seconds are those of a training step on the machine named.",
+            facts="equal costs",
+            caveat=f"{NORMALIZED} The width was chosen for parameters and MACs, the number of whole epochs for seconds, which "
+            "are those of a training step on the machine named.",
         ),
     }
 

@@ -5,11 +5,13 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from vgglab import checks
+
 
 @contextmanager
 def replacing(path):
     """Yield a temporary path beside path that takes its place when the block ends well, and vanishes otherwise."""
-    path = Path(path)
+    path = checks.path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
@@ -20,6 +22,10 @@ def replacing(path):
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from vgglab.checks import integer
 
 SIDE, SUPERSAMPLING = 28, 6
+LARGEST_SET = 1_000_000
 GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1) - (SIDE - 1) / 2
 
 
@@ -268,9 +269,9 @@ def drawn_images(train=6000, test=1000, seed=0):
 
     Returns train_pixels, train_labels, test_pixels, test_labels: uint8 (N, 1, 28, 28) and int64 (N,). The same seed
     gives the same images under the same NumPy and Pillow. Raises TypeError or ValueError unless train and test are
-    integers of at least 10 and seed is one of at least 0.
+    integers from 10 to a million and seed is one of at least 0.
     """
-    counts = [integer(name, value, at_least=10) for name, value in (("train", train), ("test", test))]
+    counts = [integer(name, value, 10, LARGEST_SET) for name, value in (("train", train), ("test", test))]
     streams = np.random.SeedSequence(integer("seed", seed, at_least=0)).spawn(2)
     drawn, result = set(), []
     for count, stream in zip(counts, streams, strict=True):

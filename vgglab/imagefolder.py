@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader
 from vgglab import checks, machine
 from vgglab.data import Dataset
 from vgglab.inference import multi_scale_scores
+from vgglab.models.common import LARGEST_IMAGE
 
 AUGMENTATIONS = ("crop", "crop+flip", "crop+flip+rgb")
 LAYOUT = "train/ and val/ (or test/) with one folder for each class, or the class folders themselves"
 PICTURES_FOR_COLOURS = 1000
+LARGEST_WORKERS = 1000
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -150,13 +152,11 @@ def load(path, scale=256, seed=0, workers=None):
     for fewer than two classes, for other classes in the test part, and for a damaged picture, ValueError or TypeError
     for other arguments.
     """
-    if not isinstance(path, (str, Path)):
-        raise TypeError(f"path must be the path of a folder, not {path!r}")
-    folder = Path(path).expanduser().resolve()
+    folder = checks.path("path", path).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"path must be a folder that holds {LAYOUT}; there is no folder {folder}")
     scale, seed = _scale(scale), checks.integer("seed", seed)
-    workers = _cores() if workers is None else checks.integer("workers", workers, at_least=0)
+    workers = _cores() if workers is None else checks.integer("workers", workers, 0, LARGEST_WORKERS)
     name = f"imagefolder:{folder.name}"
     test_folder = next((folder / part for part in ("val", "test") if (folder / part).is_dir()), None)
     if test_folder and (folder / "train").is_dir():
@@ -190,7 +190,9 @@ def test(model, photographs, scales, method="dense", share=(0, 1)):
     every count-th photograph from the rank-th on. Raises ValueError for scales that are too small for the method.
     Source: section 3.2.
     """
-    photographs = photographs.to(next(model.parameters()).device)
+    if not isinstance(photographs, Photographs):
+        raise TypeError(f"photographs must be a part of what load returns, not {type(photographs).__name__}")
+    photographs = photographs.to(machine.device_of(model))
     chosen = range(len(photographs))[share[0] :: share[1]]
     jobs = ((photographs.path(index), None) for index in chosen)
     correct = correct_top5 = 0
@@ -319,8 +321,8 @@ def _scale(scale):
     values = scale if isinstance(scale, (tuple, list)) else (scale, scale)
     if len(values) != 2:
         raise ValueError(f"scale must be one integer or a pair (smallest, largest), not {scale!r}")
-    smallest = checks.integer("scale", values[0], at_least=1)
-    return smallest, checks.integer("the largest scale", values[1], at_least=smallest)
+    smallest = checks.integer("scale", values[0], 1, LARGEST_IMAGE)
+    return smallest, checks.integer("the largest scale", values[1], smallest, LARGEST_IMAGE)
 
 
 def _photographs(folder, scale, workers):

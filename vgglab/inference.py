@@ -11,10 +11,11 @@ from torch import nn
 from vgglab import checks
 from vgglab.data import network_timeout
 from vgglab.models import from_torchvision
-from vgglab.models.common import check_images
+from vgglab.models.common import LARGEST_IMAGE, check_images
 from vgglab.tracing import structural_copy
 
 METHODS = ("dense", "multi-crop", "both")
+LARGEST_GRID = 100
 PIXELS_AT_ONCE = 2**20  # crops go through the network together up to this many pixels: 20 of 224, 1024 of 32
 
 # torchvision's names of the paper's configurations, and the other networks that predict takes
@@ -33,12 +34,11 @@ class FullyConvolutional(nn.Module):
         super().__init__()
         self.features = features
         self.classifier = classifier
-        self.in_channels = _layers(features, nn.Conv2d)[0].in_channels
         self.smallest_image = _smallest_image(features)
         self.window = _layers(classifier, nn.Conv2d)[0].kernel_size[0]
 
     def forward(self, x):
-        check_images(x, self.in_channels, smallest=self.smallest_image)
+        check_images(x, _layers(self.features, nn.Conv2d)[0], smallest=self.smallest_image)
         maps = self.features(x)
         height, width = (max(0, self.window - side) for side in maps.shape[2:])
         if height or width:
@@ -87,7 +87,9 @@ def score_map(model, x):
     model is a plain or a converted network and is left as it was. rows is H // 32 - 6 for a VGG trained at 224, and
     at least 1. Raises ValueError for images that are too small, with the smallest size.
     """
-    return to_dense(model)(_images(x))
+    dense = to_dense(model)
+    with checks.running("x", _images(x).shape):
+        return dense(x)
 
 
 @torch.no_grad()
@@ -98,7 +100,7 @@ def dense_scores(model, x, flip=True):
     mirror image if flip. Source: section 3.2.
     """
     dense = to_dense(model)
-    views = [_images(x), x.flip(-1)] if flip else [_images(x)]
+    views = [_images(x), x.flip(-1)] if checks.flag("flip", flip) else [_images(x)]
     return torch.stack([_probabilities(dense, view) for view in views]).mean(0)
 
 
@@ -108,8 +110,8 @@ def crop_offsets(length, crop, grid=5):
     A single one is central; where there is no room to move, all are the same and one stands for all. Raises
     ValueError where the crop does not fit. Source: section 3.2, 5 x 5 positions.
     """
-    length = checks.integer("length", length, at_least=1)
-    crop, grid = checks.integer("crop", crop, at_least=1), checks.integer("grid", grid, at_least=1)
+    length = checks.integer("length", length, 1, checks.LARGEST)
+    crop, grid = checks.integer("crop", crop, at_least=1), checks.integer("grid", grid, 1, LARGEST_GRID)
     room = length - crop
     if room < 0:
         raise ValueError(f"crop must be at most {length}, the side of the image, not {crop}")
@@ -130,6 +132,7 @@ def multi_crop_scores(model, x, crop=None, grid=5, flip=True):
     crop = checks.integer("crop", own if crop is None else crop, at_least=1)
     if own not in (None, crop):
         raise ValueError(f"crop must be {own}, the size of the images of this network, not {crop}")
+    flip = checks.flag("flip", flip)
     height, width = _images(x).shape[2:]
     views = list(product(crop_offsets(height, crop, grid), crop_offsets(width, crop, grid), (False, True)[: 1 + flip]))
     model = _testing_copy(model)
@@ -153,10 +156,12 @@ def multi_scale_scores(model, x, scales, method="dense", crop=None, grid=5, flip
     and flip are those of multi_crop_scores. Source: section 3.2, Tables 4 and 5.
     """
     checks.choice("method", method, METHODS)
-    if isinstance(scales, (int, str)) or not len(scales):
+    checks.tensor("x", x, floating=False)
+    sides = checks.sequence("scales", scales)
+    if not sides:
         raise ValueError(f"scales must be a list of at least one shorter side in pixels, not {scales!r}")
     results = []
-    for scale in scales:
+    for scale in [checks.integer("scales", side, 1, LARGEST_IMAGE) for side in sides]:
         scaled = rescale(x, scale)
         if method != "multi-crop":
             results.append(dense_scores(model, scaled, flip))
@@ -170,7 +175,8 @@ def rescale(images, shorter_side):
 
     Bilinear, smoothed where the images shrink; the longer side is rounded down, as torchvision's Resize does.
     """
-    shorter_side = checks.integer("shorter_side", shorter_side, at_least=1)
+    shorter_side = checks.integer("shorter_side", shorter_side, 1, LARGEST_IMAGE)
+    checks.tensor("images", images, floating=False)
     images = images if images.is_floating_point() else images.float()
     height, width = images.shape[2:]
     size = [side * shorter_side // min(height, width) for side in (height, width)]
@@ -188,12 +194,13 @@ def predict(image, model="vgg16", top=5, weights=None, download=True):
     from torchvision.models import get_model_weights
 
     checks.choice("model", model, PHOTO_MODELS)
+    download = checks.flag("download", download)
     known = get_model_weights(model).IMAGENET1K_V1
     categories = known.meta["categories"]
     if checks.integer("top", top, at_least=1) > len(categories):
         raise ValueError(f"top must be at most {len(categories)}, the number of classes, not {top}")
     picture = _open(image)
-    path = _cached(model, known.url, download) if weights is None else Path(weights).expanduser()
+    path = _cached(model, known.url, download) if weights is None else checks.path("weights", weights)
     with torch.inference_mode():
         probabilities = _network(model, path)(known.transforms()(picture)[None]).softmax(1)[0]
     best = probabilities.topk(top)
@@ -201,15 +208,19 @@ def predict(image, model="vgg16", top=5, weights=None, download=True):
 
 
 def _open(image):
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if not isinstance(image, (str, Path, Image.Image)):
         raise TypeError(f"image must be a path or a PIL image, not {type(image).__name__}")
     try:
-        picture = image if isinstance(image, Image.Image) else Image.open(image)
-        return ImageOps.exif_transpose(picture).convert("RGB")
-    except UnidentifiedImageError:
-        raise ValueError(f"image must be a picture, and {image} is none") from None
+        picture = image if isinstance(image, Image.Image) else Image.open(checks.path("image", image))
+        if min(picture.size):
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception:  # a damaged file can fail in any way
+        pass
+    raise ValueError(f"image must be a picture, and {image} is none")
 
 
 def _cached(name, url, download):
@@ -276,7 +287,7 @@ def _testing_copy(model):
 
 
 def _images(x):
-    if not isinstance(x, torch.Tensor) or x.ndim != 4 or not x.is_floating_point() or not len(x):
+    if not isinstance(x, torch.Tensor) or x.ndim != 4 or not x.is_floating_point() or not x.numel():
         given = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
         raise ValueError(f"x must be images (N, C, H, W) of floating-point numbers, not {given}")
     return x
@@ -289,7 +300,10 @@ def _cut(images, crop, top, left, mirrored):
 
 def _probabilities(model, x):
     """Softmax of the class scores, which are averaged over space first where they are a map."""
-    scores = model(x)
+    with checks.running("x", x.shape):
+        scores = model(x)
+    if not isinstance(scores, torch.Tensor) or scores.ndim not in (2, 4):
+        raise ValueError("model must give class scores (N, classes), or a map of them")
     return (scores.mean((2, 3)) if scores.ndim == 4 else scores).softmax(1)
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from vgglab import checks
 
+LARGEST = 1e6  # constant; beyond it float32 soon overflows
+
 
 def local_response_norm(x, n=5, k=2.0, alpha=1e-4, beta=0.75):
     """Return x / (k + alpha * sum of squares over n neighbouring channels) ** beta, as the paper writes it.
@@ -24,8 +26,9 @@ def local_response_norm(x, n=5, k=2.0, alpha=1e-4, beta=0.75):
     if x.ndim != 4:
         raise ValueError(f"x must have the four dimensions (N, C, H, W), not the shape {tuple(x.shape)}")
     channels = x.shape[1]
-    squares = F.pad(x**2, (0, 0, 0, 0, n // 2, n // 2))
-    window_sum = sum(squares[:, offset : offset + channels] for offset in range(n))
+    half = min(n // 2, channels)
+    squares = F.pad(x**2, (0, 0, 0, 0, half, half))
+    window_sum = sum(squares[:, offset : offset + channels] for offset in range(2 * half + 1))
     return x / (k + alpha * window_sum) ** beta
 
 
@@ -37,8 +40,8 @@ def from_paper(n=5, k=2.0, alpha=1e-4, beta=0.75):
 
 def from_tensorflow(depth_radius=5, bias=1.0, alpha=1.0, beta=0.5):
     """Return the nn.LocalResponseNorm equal to tf.nn.local_response_normalization: window 2 * depth_radius + 1."""
-    depth_radius = checks.integer("depth_radius", depth_radius, at_least=0)
-    bias = checks.number("bias", bias, at_least=0)
+    depth_radius = checks.integer("depth_radius", depth_radius, 0, checks.LARGEST // 2 - 1)
+    bias = checks.number("bias", bias, at_least=0, at_most=LARGEST)
     return from_paper(2 * depth_radius + 1, bias, alpha, beta)
 
 
@@ -49,12 +52,12 @@ def from_caffe(local_size=5, alpha=1.0, beta=0.75, k=1.0):
 
 
 def _settings(n, k, alpha, beta, window="n"):
-    n = checks.integer(window, n, at_least=1)
+    n = checks.integer(window, n, 1, checks.LARGEST)
     if n % 2 == 0:
         raise ValueError(f"{window} must be odd, so that the window is centred on its channel, not {n}")
     return (
         n,
-        checks.number("k", k, at_least=0),
-        checks.number("alpha", alpha, at_least=0),
-        checks.number("beta", beta, at_least=0),
+        checks.number("k", k, at_least=0, at_most=LARGEST),
+        checks.number("alpha", alpha, at_least=0, at_most=LARGEST),
+        checks.number("beta", beta, at_least=0, at_most=LARGEST),
     )

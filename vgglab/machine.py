@@ -17,12 +17,29 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # the names in glibc's malloc.h
 
 def find_device(device="auto"):
     """Return the torch.device that a name stands for; "auto" is the GPU where there is one. Raises ValueError."""
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f'device must be "auto", "cpu", "cuda" or the like, not {device!r}: {error}') from None
+        if isinstance(device, (str, torch.device)) and _is_here(torch.device(device)):
+            return torch.device(device)
+        reason = "this machine has none"
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = error
+    raise ValueError(f'device must be "auto", "cpu", "cuda" or the like, not {device!r}: {reason}')
+
+
+def _is_here(device):
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type != "meta" and torch.empty(0, device=device) is not None
+
+
+def device_of(model):
+    """Return the device of a network's parameters; raises TypeError for what is no network, ValueError without any."""
+    parameter = next(checks.module("model", model).parameters(), None)
+    if parameter is None:
+        raise ValueError("model must have parameters, and has none")
+    return parameter.device
 
 
 def find_precision(precision, device):
@@ -30,7 +47,7 @@ def find_precision(precision, device):
     checks.choice("precision", precision, PRECISIONS)
     if precision != "auto":
         return precision
-    if device.type == "cuda":
+    if find_device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if in_hardware else "float32"

@@ -51,8 +51,14 @@ class ReceptiveField:
     padding: tuple[int, int]
     covers_image: bool = False
 
+    def __post_init__(self):
+        for name in ("size", "stride", "padding"):
+            checks.pair(name, getattr(self, name))
+
     def region(self, row, col):
         """Return the Region that unit (row, col) sees; it may lie outside the image."""
+        row = checks.integer("row", row, -checks.LARGEST, checks.LARGEST)
+        col = checks.integer("col", col, -checks.LARGEST, checks.LARGEST)
         top = row * self.stride[0] - self.padding[0]
         left = col * self.stride[1] - self.padding[1]
         return Region(top, left, top + self.size[0] - 1, left + self.size[1] - 1)
@@ -96,11 +102,11 @@ def stack(kernels, strides=None, paddings=None, dilations=None):
 
     strides and dilations default to 1, paddings to 0. Raises ValueError where the lists differ in length.
     """
-    kernels = list(kernels)
-    kernels = _pairs("kernels", kernels, len(kernels), at_least=1)
-    strides = _pairs("strides", strides or [1] * len(kernels), len(kernels), at_least=1)
-    paddings = _pairs("paddings", paddings or [0] * len(kernels), len(kernels), at_least=0)
-    dilations = _pairs("dilations", dilations or [1] * len(kernels), len(kernels), at_least=1)
+    kernels = checks.sequence("kernels", kernels)
+    kernels = _pairs("kernels", kernels, kernels, at_least=1)
+    strides = _pairs("strides", strides, [1] * len(kernels), at_least=1)
+    paddings = _pairs("paddings", paddings, [0] * len(kernels), at_least=0)
+    dilations = _pairs("dilations", dilations, [1] * len(kernels), at_least=1)
     rows = cols = Axis()
     for kernel, stride, padding, dilation in zip(kernels, strides, paddings, dilations, strict=True):
         rows = rows.through(kernel[0], stride[0], padding[0], dilation[0])
@@ -108,9 +114,10 @@ def stack(kernels, strides=None, paddings=None, dilations=None):
     return _field(rows, cols)
 
 
-def _pairs(name, values, length, at_least):
-    if len(values) != length:
-        raise ValueError(f"{name} must have one entry for each of the {length} kernels, not {values!r}")
+def _pairs(name, values, default, at_least):
+    values = default if values is None else checks.sequence(name, values)
+    if len(values) != len(default):
+        raise ValueError(f"{name} must have one entry for each of the {len(default)} kernels, not {values!r}")
     return [checks.pair(name, value, at_least) for value in values]
 
 
@@ -131,16 +138,19 @@ def output_size(n, kernel, stride=1, padding=0, dilation=1, ceil_mode=False):
     kernel = checks.integer("kernel", kernel, at_least=1)
     stride = checks.integer("stride", stride, at_least=1)
     span = checks.integer("dilation", dilation, at_least=1) * (kernel - 1) + 1
+    ceil_mode = checks.flag("ceil_mode", ceil_mode)
     if isinstance(padding, str):
         if checks.choice("padding", padding, ["same", "valid"]) == "same":
-            return math.ceil(n / stride)
+            return -(-n // stride)
         padding = 0
     room = n + 2 * checks.integer("padding", padding, at_least=0) - span
     units = 1 + (room + (stride - 1 if ceil_mode else 0)) // stride
     if ceil_mode and (units - 1) * stride >= n + padding:
         units -= 1
     if units < 1:
-        raise ValueError(f"kernel must fit into the padded input of {room + span}, not span {span}")
+        raise ValueError(
+            f"kernel must fit into the padded input of {room + span}, not span {span} (see n, padding and dilation)"
+        )
     return units
 
 
@@ -184,7 +194,8 @@ def reach(model, input_shape, layer, unit):
     """
     shape = tracing.checked_shape(input_shape)
     model = structural_copy(
-        model, lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        checks.module("model", model),
+        lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True),
     )
     image = torch.rand(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -192,7 +203,7 @@ def reach(model, input_shape, layer, unit):
     def depends_on(rows=slice(None), cols=slice(None)):
         damaged = image.clone()
         damaged[..., rows, cols] = math.nan
-        return bool(_values(model, damaged, layer, unit).isnan().any())
+        return bool(_values("input_shape", model, damaged, layer, unit).isnan().any())
 
     if depends_on(rows=slice(0)):
         raise ValueError(f"unit {unit} of {layer!r} is NaN without NaN in the image")
@@ -219,31 +230,31 @@ def effective(model, images, layer, unit):
     (N, C, H, W) and their channels. layer and unit are as in `reach`. Source: Luo et al., "Understanding the
     Effective Receptive Field in Deep Convolutional Neural Networks" (2016).
     """
-    if not isinstance(images, torch.Tensor) or images.dim() != 4 or not images.is_floating_point():
-        raise TypeError(f"images must be a float tensor (N, C, H, W), not {images!r}")
-    images = images.detach().requires_grad_()
+    checks.module("model", model)
+    images = checks.tensor("images", images).detach().requires_grad_()
     with torch.enable_grad():
-        values = _values(structural_copy(model, lambda tensor: tensor), images.clone(), layer, unit)
+        values = _values("images", structural_copy(model, lambda tensor: tensor), images.clone(), layer, unit)
         if not values.requires_grad:
             return torch.zeros_like(images[0, 0])
         (gradient,) = torch.autograd.grad(values.sum(), images)
     return gradient.abs().mean((0, 1))
 
 
-def _values(model, images, layer, unit):
-    """Run model and return the values (N, channels) of one unit of layer."""
+def _values(argument, model, images, layer, unit):
+    """Run model on images, which come from argument, and return the values (N, channels) of one unit of layer."""
     modules = dict(model.named_modules()) | {"output": model}
-    if layer not in modules:
+    if not isinstance(layer, str) or layer not in modules:
         raise ValueError(f"layer must be the path of a module, or 'output', not {layer!r}")
     calls = []
     hook = modules[layer].register_forward_hook(
         lambda module, args, output: calls.append([tensor.clone() for tensor in tensors(output)])
     )
     try:
-        model(images)
+        with checks.running(argument, images.shape):
+            model(images)
     finally:
         hook.remove()
-    if not calls or len(calls[-1]) != 1 and layer != "output":
+    if not calls or not calls[-1] or len(calls[-1]) != 1 and layer != "output":
         raise ValueError(f"layer must run in eval mode and return one tensor; {layer!r} does not")
     values = calls[-1][0]
     if values.dim() != 4:

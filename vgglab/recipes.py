@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from vgglab import checks
-from vgglab.models import INITIALIZATIONS, initialize, vgg
+from vgglab.models import INITIALIZATIONS, VGG_CONFIGS, initialize, vgg
+from vgglab.models.common import LARGEST_IMAGE
+from vgglab.models.vgg import LARGEST_WIDTH
 
 SCHEDULES = {
     "constant": lambda t: 1.0,
@@ -38,14 +40,26 @@ class Recipe:
     flip_test: bool = False
 
     def __post_init__(self):
-        checks.integer("epochs", self.epochs, at_least=1)
-        checks.integer("batch_size", self.batch_size, at_least=1)
-        checks.number("lr", self.lr, above=0)
-        checks.number("momentum", self.momentum, at_least=0)
-        checks.number("weight_decay", self.weight_decay, at_least=0)
-        checks.number("label_smoothing", self.label_smoothing, at_least=0, at_most=1)
-        checks.choice("schedule", self.schedule, SCHEDULES)
-        checks.choice("initialization", self.initialization, INITIALIZATIONS)
+        checked = {
+            "config": checks.choice("config", self.config, VGG_CONFIGS),
+            "width": checks.number("width", self.width, above=0, at_most=LARGEST_WIDTH),
+            "size": checks.integer("size", self.size, 1, LARGEST_IMAGE),
+            "batch_norm": checks.flag("batch_norm", self.batch_norm),
+            "dropout": checks.number("dropout", self.dropout, at_least=0, at_most=1),
+            "initialization": checks.choice("initialization", self.initialization, INITIALIZATIONS),
+            "epochs": checks.integer("epochs", self.epochs, 1, checks.LARGEST),
+            "batch_size": checks.integer("batch_size", self.batch_size, 1, checks.LARGEST),
+            "lr": checks.number("lr", self.lr, above=0),
+            "momentum": checks.number("momentum", self.momentum, at_least=0),
+            "weight_decay": checks.number("weight_decay", self.weight_decay, at_least=0),
+            "label_smoothing": checks.number("label_smoothing", self.label_smoothing, at_least=0, at_most=1),
+            "schedule": checks.choice("schedule", self.schedule, SCHEDULES),
+            "flip_test": checks.flag("flip_test", self.flip_test),
+        }
+        if not isinstance(self.augment, (str, type(None))):
+            raise TypeError(f"augment must be the name of an augmentation, or None, not {self.augment!r}")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # Python's own numbers where NumPy's were given: for JSON
 
     def model(self, in_channels=1, num_classes=10, seed=0):
         """Return the recipe's VGG, its weights drawn with seed."""

@@ -101,10 +101,10 @@ def _begin(experiment, dataset, path, device):
 
 
 def _resolved(networks, facts):
-    """The networks with the widths that were chosen for them."""
-    chosen = facts.get("widths", {})
+    """The networks with what was chosen for their recipes."""
+    chosen = facts.get("chosen", {})
     return {
-        name: replace(network, recipe=replace(network.recipe, width=chosen[name])) if name in chosen else network
+        name: replace(network, recipe=replace(network.recipe, **chosen.get(name, {})))
         for name, network in networks.items()
     }
 

@@ -7,10 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from vgglab import checks, data
+from vgglab.models.common import LARGEST_IMAGE
+from vgglab.receptive_field import Region
 from vgglab.tracing import structural_copy
 
 BLACK = data.normalize(torch.zeros(1)).item()  # what a black pixel becomes, to the bit
 BATCH = 250
+LARGEST_TABLE = 10_000  # rows
+LARGEST_VALUE = 1e6  # of a pixel
 
 
 class Unit(NamedTuple):
@@ -27,10 +31,11 @@ def activations(model, x, layer):
 
     Raises ValueError where model has no such module or does not run it.
     """
-    model, outputs = structural_copy(model, lambda tensor: tensor), []
+    model, outputs = _copy(model), []
     checks.choice("layer", layer, dict(model.named_modules()))
     model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: outputs.append(output.clone()))
-    model(x.clone())  # a first layer that works in place would change x itself
+    with checks.running("x", checks.tensor("x", x).shape):
+        model(x.clone())  # a first layer that works in place would change x itself
     if not outputs:
         raise ValueError(f"layer must be a module that runs in eval mode; {layer!r} does not")
     return outputs[-1]
@@ -44,7 +49,7 @@ def strongest(model, x, layer, channel, count):
     is not there, or a count of more than N. Source: Zeiler and Fergus, arXiv:1311.2901, section 4.
     """
     channel = checks.integer("channel", channel, at_least=0)
-    if checks.integer("count", count, at_least=1) > len(x):
+    if checks.integer("count", count, at_least=1) > len(checks.tensor("x", x)):
         raise ValueError(f"count must be at most the {len(x)} images of x, not {count}")
     maps = []
     for part in x.split(BATCH):
@@ -60,6 +65,13 @@ def strongest(model, x, layer, channel, count):
 
 def cut(pictures, region):
     """Return the Region of pictures (..., H, W) as float (..., height, width), with NaN where it lies outside."""
+    checks.tensor("pictures", pictures, dims=None, floating=False)
+    if pictures.ndim < 2 or not pictures.numel():
+        raise ValueError(f"pictures must be (..., H, W), not empty, not {tuple(pictures.shape)}")
+    ends = [checks.integer("region", end, -LARGEST_IMAGE, LARGEST_IMAGE) for end in checks.sequence("region", region)]
+    if len(ends) != 4 or ends[0] > ends[2] or ends[1] > ends[3]:
+        raise ValueError(f"region must be (top, left, bottom, right), not {region!r}")
+    region = Region(*ends)
     height, width = pictures.shape[-2:]
     rows, columns = torch.arange(region.top, region.bottom + 1)[:, None], torch.arange(region.left, region.right + 1)
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
@@ -74,7 +86,8 @@ def gradient_times_input(model, x, labels, background=BLACK):
     model it is exactly that. x is (N, C, H, W), labels int64 (N,); the model runs in eval mode. Source: Shrikumar et
     al., arXiv:1605.01713, after Simonyan, Vedaldi and Zisserman, arXiv:1312.6034, section 3.
     """
-    model, x = structural_copy(model, lambda tensor: tensor), x.detach().requires_grad_()
+    model, x = _copy(model), checks.tensor("x", x).detach().requires_grad_()
+    background = _value("background", background)
     with torch.enable_grad():
         scores = _scores(model, x, labels)
         (gradient,) = torch.autograd.grad(scores.sum(), x)
@@ -90,10 +103,11 @@ def occlusion(model, x, labels, patch, stride, background=BLACK):
     image. Source: Zeiler and Fergus, arXiv:1311.2901, section 4.2.
     """
     patch, stride = checks.integer("patch", patch, at_least=1), checks.integer("stride", stride, at_least=1)
-    height, width = x.shape[2:]
+    background = _value("background", background)
+    height, width = checks.tensor("x", x).shape[2:]
     if patch > min(height, width):
         raise ValueError(f"patch must be at most {min(height, width)}, the side of the image, not {patch}")
-    model = structural_copy(model, lambda tensor: tensor)
+    model = _copy(model)
     rows, columns = range(0, height - patch + 1, stride), range(0, width - patch + 1, stride)
     before, falls = _scores(model, x, labels), x.new_empty(len(x), len(rows), len(columns))
     for i, top in enumerate(rows):
@@ -104,13 +118,39 @@ def occlusion(model, x, labels, patch, stride, background=BLACK):
     return falls
 
 
+def _copy(model):
+    """The same weights in other modules and in eval mode."""
+    return structural_copy(checks.module("model", model), lambda tensor: tensor)
+
+
 def _scores(model, x, labels):
     """The score of each image for its label."""
-    return model(x.clone()).gather(1, torch.as_tensor(labels)[:, None])[:, 0]
+    with checks.running("x", x.shape):
+        scores = model(x.clone())
+    labels = _class_numbers("labels", labels, scores.shape[1], len(x))
+    return scores.gather(1, labels.to(scores.device)[:, None])[:, 0]
+
+
+def _class_numbers(name, values, classes, count=None):
+    """values, a tensor or a list, as a tensor (count,) of whole numbers from 0 to classes - 1."""
+    if not isinstance(values, torch.Tensor):
+        values = torch.tensor([checks.integer(name, value, 0, classes - 1) for value in checks.sequence(name, values)])
+    checks.tensor(name, values, "N", floating=False)
+    if values.is_floating_point() or not ((values >= 0) & (values < classes)).all() or count not in (None, len(values)):
+        raise ValueError(f"{name} must be whole numbers from 0 to {classes - 1}, one for each image, not {values}")
+    return values.long()
+
+
+def _value(name, value):
+    return checks.number(name, value, at_least=-LARGEST_VALUE, at_most=LARGEST_VALUE)
 
 
 def rank_correlation(a, b):
     """Return Spearman's rank correlation of two tensors with as many values, equal values sharing their mean rank."""
+    for name, values in (("a", a), ("b", b)):
+        checks.tensor(name, values, dims=None, floating=False)
+        if values.isnan().any() or len(values.unique()) == 1:
+            raise ValueError(f"{name} must have different values and no NaN, for ranks to correlate")
     if a.numel() != b.numel() or a.numel() < 2:
         raise ValueError(f"a and b must have equally many values, at least 2, not {a.numel()} and {b.numel()}")
     return torch.corrcoef(torch.stack([_ranks(a.flatten()), _ranks(b.flatten())]))[0, 1].item()
@@ -123,9 +163,15 @@ def _ranks(values):
 
 def confusion(labels, answers, classes):
     """Return how many images of each true class (row) got each answer (column): int64 (classes, classes)."""
+    classes = checks.integer("classes", classes, 1, LARGEST_TABLE)
+    labels = _class_numbers("labels", labels, classes)
+    answers = _class_numbers("answers", answers, classes, len(labels))
     return (labels * classes + answers).bincount(minlength=classes**2).view(classes, classes)
 
 
 def shifted(x, down, right, background=BLACK):
     """Return x (N, C, H, W) moved by so many pixels, background moving in; negative numbers move up and left."""
-    return F.pad(x, (right, -right, down, -down), value=background)
+    height, width = checks.tensor("x", x).shape[2:]
+    down = max(-height, min(height, checks.integer("down", down)))
+    right = max(-width, min(width, checks.integer("right", right)))
+    return F.pad(x, (right, -right, down, -down), value=_value("background", background))

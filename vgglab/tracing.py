@@ -200,18 +200,19 @@ def trace(model, input_shape):
     The model is left as it was and its weights are not copied. Raises UnsupportedOperation for a model that needs
     real numbers to run, ValueError where input_shape does not suit the model.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {model!r}")
+    checks.module("model", model)
     input_shape = checked_shape(input_shape)
     with torch.inference_mode(), torch.device("meta"):
         skeleton = structural_copy(model, partial(torch.empty_like, device="meta"))
         floats = [p.dtype for p in skeleton.parameters() if p.is_floating_point()]
-        image = torch.empty(1, *input_shape, dtype=floats[0] if floats else None)
         recorder = _Recorder(skeleton)
         try:
+            image = torch.empty(1, *input_shape, dtype=floats[0] if floats else None)
             with recorder:
                 outputs = skeleton(image)
-        except RuntimeError as error:
+        except UnsupportedOperation:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 raise UnsupportedOperation(f"the model cannot run without real numbers: {error}") from error
             raise ValueError(f"the model does not run on input_shape {input_shape}: {error}") from error
@@ -223,7 +224,7 @@ def checked_shape(input_shape):
     """Return input_shape as three positive integers (C, H, W); raise TypeError or ValueError otherwise."""
     if not isinstance(input_shape, (tuple, list, torch.Size)) or len(input_shape) != 3:
         raise ValueError(f"input_shape must be (channels, height, width), not {input_shape!r}")
-    return tuple(checks.integer("input_shape", n, at_least=1) for n in input_shape)
+    return tuple(checks.integer("input_shape", n, 1, checks.LARGEST) for n in input_shape)
 
 
 def refuse(operation, reason):

@@ -3,16 +3,17 @@
 import json
 import math
 import time
+import traceback
 import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from vgglab import checkpoint as checkpoints
-from vgglab import machine
-from vgglab.data import batches, derived_seed
+from vgglab import checks, machine
+from vgglab.data import Dataset, batches, derived_seed
 from vgglab.files import write_text
 from vgglab.live import Progress
 from vgglab.parallel import Processes
@@ -56,9 +57,13 @@ class History:
     def load(cls, path):
         """Read a history that save wrote; raises ValueError for another file."""
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            history = cls(**json.loads(checks.path("path", path).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a saved History: {error}") from None
+        rows = history.epochs if isinstance(history.epochs, list) else [None]
+        if not all(isinstance(part, dict) for part in (history.recipe, history.environment, *rows)):
+            raise ValueError(f"{path} is not a saved History: its recipe, environment or epochs are something else")
+        return history
 
     @property
     def accuracy(self):
@@ -90,14 +95,21 @@ def fit(
     a file, as it is on Ctrl-C and SIGTERM; resume continues from that file, to the same weights. precision is
     "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware has it. compile hands the network to
     torch.compile, with CUDA graphs on a GPU. Under torchrun all processes train together, batch_size being that of
-    all. Raises FloatingPointError when the loss is no longer finite, ValueError or TypeError for bad arguments and
-    for a checkpoint of another run. Source of the method: section 3.1.
+    all. Raises FloatingPointError when the loss is no longer finite, MemoryError when the GPU's memory is too small,
+    ValueError or TypeError for bad arguments and for a checkpoint of another run. Source of the method: section 3.1.
     """
+    machine.device_of(model)
+    if not isinstance(dataset, Dataset) or not (len(dataset.train) and len(dataset.test)):
+        raise TypeError(f"dataset must be a vgglab.data.Dataset with images in both parts, not {dataset!r}")
+    flags = {"compile": compile, "resume": resume, "progress": progress}
+    compile, resume, progress = (checks.flag(name, value) for name, value in flags.items())
+    seed = checks.integer("seed", seed)
+    checkpoint = None if checkpoint is None else checks.path("checkpoint", checkpoint)
     processes = Processes(device)
     device = processes.device
     precision = machine.find_precision(precision, device)
     recipe = find_recipe(recipe, device)
-    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "size": size or getattr(model, "image_size", None)}
+    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "size": _size(size, model)}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     dataset = replace(dataset, train=dataset.train.to(device), test=dataset.test.to(device))
     environment = {
@@ -109,12 +121,14 @@ def fit(
     run = _Run(model, dataset, recipe, History(asdict(recipe), environment, []), processes, compile, checkpoint)
     if checkpoint is not None and resume:
         run.restore()
+    _tally(run.network, dataset.train[:1], 1, recipe.size, precision, flip=False)  # refuses what does not go together
     with Progress(progress and processes.writes) as shown, Stopping(checkpoint is not None) as stopping:
         shown.line(
             f"{dataset.name}, {len(dataset.train):,} images of {recipe.size}×{recipe.size}, {device}, {precision}"
         )
         while len(run.history.epochs) < recipe.epochs:
-            run.epoch(shown, stopping)
+            with _enough_memory(recipe.batch_size):
+                run.epoch(shown, stopping)
     return run.history
 
 
@@ -198,7 +212,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](done)
         with machine.autocast(device, self.precision):
-            scores = self.trained(x.to(memory_format=torch.channels_last))
+            scores = _one_for_each_class(
+                self.trained(x.to(memory_format=torch.channels_last)), self.dataset.train.classes
+            )
         loss = F.cross_entropy(scores.float(), labels, reduction="sum", label_smoothing=recipe.label_smoothing)
         size = min(recipe.batch_size, len(self.dataset.train) - self.step * recipe.batch_size)
         self.optimizer.zero_grad()
@@ -234,14 +250,25 @@ class _Run:
         found = checkpoints.load(self.checkpoint, self.identity()) if self.processes.writes else None
         state = self.processes.from_writer(found)
         if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.history.epochs = state["epochs"]
-            self.begin_epoch()
-            self.step, self.seconds = state["step"], state["seconds"]
-            if self.processes.writes:  # each process sums up its own images; after a restart the writer has all
-                self.losses.copy_(state["losses"])
-                self.correct.copy_(state["correct"])
+            try:
+                self.take_up(state)
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+                raise ValueError(f"{self.checkpoint} is not a checkpoint of this network: {error}") from None
+
+    def take_up(self, state):
+        self.model.load_state_dict(state["model"])
+        own = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": own})
+        for parameter in self.model.parameters() if self.recipe.momentum else ():
+            kept = self.optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            if kept.shape != parameter.shape:
+                raise ValueError("its momentum has other shapes than the weights")
+        self.history.epochs = state["epochs"]
+        self.begin_epoch()
+        self.step, self.seconds = checks.integer("step", state["step"], 0, self.steps), state["seconds"]
+        if self.processes.writes:  # each process sums up its own images; after a restart the writer has all
+            self.losses.copy_(state["losses"])
+            self.correct.copy_(state["correct"])
 
     def identity(self):
         """What must agree for a run to be continued: another device is not another run's."""
@@ -272,11 +299,14 @@ def evaluate(model, images, *, batch_size=500, size=None, precision="float32", f
     """Return the Evaluation of model on images: correct out of all, the last batch counted as it is.
 
     size (pixels) is the model's own where None. flip averages the class probabilities of each image and its mirror
-    image (section 3.2). The model's mode is left as it was.
+    image (section 3.2). The model's mode is left as it was. Raises MemoryError when the GPU's memory is too small.
     """
-    precision = machine.find_precision(precision, next(model.parameters()).device)
-    size = size or getattr(model, "image_size", None)
-    correct, loss = _tally(model, images, batch_size, size, precision, flip).tolist()
+    precision = machine.find_precision(precision, machine.device_of(model))
+    flip, size = checks.flag("flip", flip), _size(size, model)
+    if hasattr(images, "stream") and not len(images):
+        raise ValueError("images must be at least one, not none")
+    with _enough_memory(batch_size):
+        correct, loss = _tally(model, images, batch_size, size, precision, flip).tolist()
     return Evaluation(int(correct), len(images), loss / len(images))
 
 
@@ -284,17 +314,46 @@ def evaluate(model, images, *, batch_size=500, size=None, precision="float32", f
 def _tally(model, images, batch_size, size, precision, flip, share=(0, 1)):
     """The number of correct answers and the summed loss over a share of images, as one tensor of two numbers."""
     device, training = next(model.parameters()).device, model.training
-    model.eval()
     result = torch.zeros(2, dtype=torch.float64, device=device)
-    for x, labels in batches(images, batch_size, size, device=device, share=share):
-        x = x.to(memory_format=torch.channels_last)
-        with machine.autocast(device, precision):
-            scores = [model(view) for view in ((x, x.flip(-1)) if flip else (x,))]
-        logs = torch.stack(scores).float().log_softmax(2).logsumexp(0) - math.log(len(scores))
-        result[0] += (logs.argmax(1) == labels).sum()
-        result[1] += F.nll_loss(logs, labels, reduction="sum")
-    model.train(training)
+    try:
+        model.eval()
+        for x, labels in batches(images, batch_size, size, device=device, share=share):
+            x = x.to(memory_format=torch.channels_last)
+            with machine.autocast(device, precision):
+                with checks.running("size", x.shape):
+                    scores = [model(view) for view in ((x, x.flip(-1)) if flip else (x,))]
+            scores = [_one_for_each_class(part, images.classes) for part in scores]
+            logs = torch.stack(scores).float().log_softmax(2).logsumexp(0) - math.log(len(scores))
+            result[0] += (logs.argmax(1) == labels).sum()
+            result[1] += F.nll_loss(logs, labels, reduction="sum")
+    finally:
+        model.train(training)
     return result
+
+
+def _size(size, model):
+    return getattr(model, "image_size", None) if size is None else checks.integer("size", size, at_least=1)
+
+
+def _one_for_each_class(scores, classes):
+    """Return a network's scores if they are a tensor (N, number of classes), or with more columns."""
+    if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or scores.shape[1] < len(classes):
+        given = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ValueError(f"model must give a score for each of the classes, (N, {len(classes)}), not {given}")
+    return scores
+
+
+@contextmanager
+def _enough_memory(batch_size):
+    """Answer a GPU that is out of memory inside the block with what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what fills the memory, and a notebook holds them
+        raise MemoryError(
+            f"the GPU's memory is too small for batch_size={batch_size} with this network and these images: "
+            "try a smaller batch_size"
+        ) from error
 
 
 def _describe(row, epochs):

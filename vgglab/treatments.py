@@ -52,8 +52,8 @@ class Network:
 
     build is a name of BUILDERS. warm_start takes A's first and last layers from an A that was trained before, with
     Xavier's initialization; the time that took is not counted. photographs are what the network sees instead of the
-    plain images. equal is a name of COSTS: the width is then chosen so that this cost is that of A under the same
-    recipe.
+    plain images. equal is a name of COSTS or "seconds": the recipe is then changed so that this cost is
+    that of A.
     """
 
     recipe: Recipe
@@ -144,30 +144,37 @@ def training_seconds(network, device):
     return min(after - before for before, after in zip(times, times[1:], strict=False)) / 10
 
 
-COSTS = {
-    "parameters": lambda network, device: network.ledger().parameters,
-    "MACs": lambda network, device: network.ledger().macs,
-    "seconds": training_seconds,
-}
+COSTS = {"parameters": lambda ledger: ledger.parameters, "MACs": lambda ledger: ledger.macs}
 
 
-def equal_width(network, device):
-    """Return the width at which network costs what A costs under the same recipe, by bisection."""
-    spend, widest = COSTS[network.equal], network.recipe.width
-    target = spend(replace(network, recipe=replace(network.recipe, config="A")), device)
-    low, high = widest / 4, widest
+def equal_cost(network, device):
+    """Return as {"width": ...} or {"epochs": ...} of its recipe how network costs what A costs under the same recipe.
+
+    Parameters and multiply-adds follow the width; seconds do not, as a narrower network is not always faster, so that
+    its training is shortened instead, to whole epochs.
+    """
+    a = replace(network, recipe=replace(network.recipe, config="A"))
+    if network.equal == "seconds":
+        share = training_seconds(a, device) / training_seconds(network, device)
+        return {"epochs": max(1, round(share * network.recipe.epochs))}
+    return {"width": _equal_width(network, COSTS[network.equal], COSTS[network.equal](a.ledger()))}
+
+
+def _equal_width(network, spend, target):
+    """The largest width, found by bisection, at which network does not cost more than target."""
+    low, high = network.recipe.width / 4, network.recipe.width
     for _ in range(10):
         middle = (low + high) / 2
-        if spend(replace(network, recipe=replace(network.recipe, width=middle)), device) < target:
+        if spend(replace(network, recipe=replace(network.recipe, width=middle)).ledger()) < target:
             low = middle
         else:
             high = middle
     return round(low, 4)
 
 
-def widths(networks, device):
-    """Return {"widths": ...}: the width of every network that is to cost the same as A."""
-    return {"widths": {name: equal_width(network, device) for name, network in networks.items() if network.equal}}
+def equal_costs(networks, device):
+    """Return {"chosen": ...}: what is changed in the recipe of every network that is to cost the same as A."""
+    return {"chosen": {name: equal_cost(network, device) for name, network in networks.items() if network.equal}}
 
 
 def step_costs(networks, device):
@@ -203,7 +210,7 @@ def bytes_kept(model, size, batch_size=8):
 
 
 _CPU = torch.device("cpu")
-FACTS = {"widths": widths, "step costs": step_costs}
+FACTS = {"equal costs": equal_costs, "step costs": step_costs}
 
 
 @torch.inference_mode()

@@ -11,6 +11,8 @@ from vgglab import checks
 
 RECORDS = Path(__file__).resolve().parents[1] / "records"
 SIZES = ("cpu", "gpu")
+CONTENT = {"data": str, "facts": dict, "networks": dict, "runs": list}
+LARGEST, LARGEST_DEGREES = 1e100, 1e6
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,10 @@ def load_record(name, size="cpu", folder=None):
 def record_path(name, size="cpu", folder=None):
     """Return where the record of an experiment is kept: NAME.json, or NAME-gpu.json for the large size."""
     checks.choice("size", size, SIZES)
-    return Path(folder or RECORDS) / (f"{name}.json" if size == "cpu" else f"{name}-{size}.json")
+    if not isinstance(name, str) or not name.isprintable():
+        raise TypeError(f"name must be that of an experiment, not {name!r}")
+    folder = RECORDS if folder is None else checks.path("folder", folder)
+    return folder / (f"{name}.json" if size == "cpu" else f"{name}-{size}.json")
 
 
 def read(path):
@@ -134,15 +139,17 @@ def read(path):
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.keys() == {"data", "facts", "networks", "runs"}:
-            return content
-    except ValueError:  # neither JSON nor UTF-8
+        if content.keys() == CONTENT.keys() and all(isinstance(content[key], kind) for key, kind in CONTENT.items()):
+            if all(run["network"] in content["networks"] and _is_run(run) for run in content["runs"]):
+                return content
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # no JSON, or another
         pass
     raise ValueError(f"{path} is not the record of an experiment: move it away, or name another folder")
 
 
 def t_interval(values):
     """Return the 95 % interval (low, high) of the mean of values by Student's t; infinite for a single value."""
+    values = _numbers(values)
     if len(values) < 2:
         return -math.inf, math.inf
     mean, error = np.mean(values), np.std(values, ddof=1) / math.sqrt(len(values))
@@ -155,6 +162,8 @@ def t_quantile(degrees, level=0.95):
 
     With t = sqrt(degrees) tan(angle) the density is cos(angle) ** (degrees - 1), which is summed up numerically.
     """
+    degrees = checks.number("degrees", degrees, at_least=1, at_most=LARGEST_DEGREES)
+    level = checks.number("level", level, above=0, at_most=0.9999)
     angle = np.linspace(0, np.pi / 2, 200_001)
     density = np.cos(angle) ** (degrees - 1)
     share = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
@@ -163,9 +172,25 @@ def t_quantile(degrees, level=0.95):
 
 def bootstrap_interval(values, draws=20_000):
     """Return the 95 % percentile bootstrap interval (low, high) of the mean of values, drawn with a fixed seed."""
+    values, draws = _numbers(values), checks.integer("draws", draws, 1, 1_000_000)
     samples = np.random.default_rng(0).choice(values, (draws, len(values)))
     low, high = np.quantile(samples.mean(1), (0.025, 0.975))
     return float(low), float(high)
+
+
+def _numbers(values):
+    values = [checks.number("values", value, -LARGEST, at_most=LARGEST) for value in checks.sequence("values", values)]
+    if not values:
+        raise ValueError("values must hold at least one number")
+    return values
+
+
+def _is_run(run):
+    """Whether a run of a record has what Record reads."""
+    results, machine = run["results"], run["machine"]
+    numbers = [*results.values(), run["seed"], run["parameters"], run["macs"], run["seconds"], run["learned"]]
+    words = [machine[name] for name in ("device", "torch", "date")]
+    return all(isinstance(n, (int, float)) for n in numbers) and all(isinstance(word, str) for word in words)
 
 
 def _summary(row, results):

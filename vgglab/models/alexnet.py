@@ -4,7 +4,7 @@ from torch import nn
 
 from vgglab import checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import ConvNet, conv_relu, fc_layers, initialize
+from vgglab.models.common import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
 
 SMALLEST_IMAGE = 67
 
@@ -17,10 +17,10 @@ def alexnet(groups=2, lrn=True, in_channels=3, num_classes=1000, image_size=227)
     is the later "one weird trick" (arXiv:1404.5997): 64-192-384-256-256 channels, no groups, no LRN. Raises
     ValueError or TypeError for arguments out of range. Source: sections 3.3 to 3.5 and 4.2, figure 2.
     """
-    checks.choice("groups", groups, (1, 2))
-    in_channels = checks.integer("in_channels", in_channels, at_least=1)
-    num_classes = checks.integer("num_classes", num_classes, at_least=1)
-    image_size = checks.integer("image_size", image_size, at_least=SMALLEST_IMAGE)
+    groups, lrn = int(checks.choice("groups", groups, (1, 2))), checks.flag("lrn", lrn)
+    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
+    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
 
     def norm():
         return [from_paper(n=5, k=2.0, alpha=1e-4, beta=0.75)] if lrn else []

@@ -21,13 +21,17 @@ def initialize(model, scheme="kaiming", seed=None):
     for an unknown scheme.
     """
     draw = INITIALIZATIONS[checks.choice("scheme", scheme, INITIALIZATIONS)]
-    generator = None if seed is None else torch.Generator().manual_seed(checks.integer("seed", seed))
-    for module in model.modules():
+    generator = None if seed is None else torch.Generator().manual_seed(checks.seed(seed))
+    for module in checks.module("model", model).modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             draw(module.weight, generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
+
+
+LARGEST_IMAGE = 4096  # pixels
+LARGEST_LAYER = 2**32  # weights
 
 
 class ConvNet(nn.Module):
@@ -41,7 +45,7 @@ class ConvNet(nn.Module):
         self.smallest_image = smallest_image
 
     def forward(self, x):
-        check_images(x, self.features[0].in_channels, self.image_size, self.smallest_image)
+        check_images(x, self.features[0], self.image_size, self.smallest_image)
         return self.classifier(self.features(x).flatten(1))
 
 
@@ -52,6 +56,8 @@ def conv_relu(in_channels, out_channels, kernel_size, **options):
 
 def fc_layers(inputs, units, num_classes, dropout=0.5):
     """Return the three FC layers that AlexNet, ZFNet and VGG end in, with ReLU and dropout after the first two."""
+    if inputs * units > LARGEST_LAYER:
+        raise ValueError(f"image_size and width must give an FC layer at most 2**32 weights, not {inputs * units:,}")
     return nn.Sequential(
         nn.Linear(inputs, units),
         nn.ReLU(inplace=True),
@@ -63,8 +69,15 @@ def fc_layers(inputs, units, num_classes, dropout=0.5):
     )
 
 
-def check_images(x, channels, side=None, smallest=1):
-    """Raise ValueError unless x is (N, channels, side, side), or without a side (N, channels, H, W) of smallest."""
+def check_images(x, conv, side=None, smallest=1):
+    """Raise unless x suits the first convolution: (N, channels, side, side), or (N, channels, H, W) of smallest.
+
+    TypeError for another dtype, which only autocast would convert, ValueError for another shape.
+    """
+    channels, dtype = conv.in_channels, conv.weight.dtype
+    if not isinstance(x, torch.Tensor) or x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        given = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"x must be a {dtype} tensor (N, {channels}, H, W), not {given}")
     fits = x.ndim == 4 and x.shape[1] == channels
     if side is None:
         fits = fits and min(x.shape[2:]) >= smallest

@@ -7,7 +7,7 @@ from torch import nn
 
 from vgglab import checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import check_images, conv_relu, initialize
+from vgglab.models.common import LARGEST_IMAGE, check_images, conv_relu, initialize
 
 SMALLEST_IMAGE = 32
 
@@ -22,10 +22,10 @@ def googlenet(auxiliary=True, in_channels=3, num_classes=1000, image_size=224):
     paper has 5x5, a 2x2 window where the paper's last max-pooling has 3x3, and other windows before its heads.
     Raises ValueError or TypeError for numbers out of range. Source: Table 1, figure 3, section 5.
     """
-    in_channels = checks.integer("in_channels", in_channels, at_least=1)
-    num_classes = checks.integer("num_classes", num_classes, at_least=1)
-    image_size = checks.integer("image_size", image_size, at_least=SMALLEST_IMAGE)
-    return initialize(GoogLeNet(auxiliary, in_channels, num_classes, image_size))
+    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
+    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
+    return initialize(GoogLeNet(checks.flag("auxiliary", auxiliary), in_channels, num_classes, image_size))
 
 
 class GoogLeNet(nn.Module):
@@ -33,7 +33,6 @@ class GoogLeNet(nn.Module):
 
     def __init__(self, auxiliary, in_channels, num_classes, image_size):
         super().__init__()
-        self.in_channels = in_channels
         self.image_size = image_size
         layers = OrderedDict()
         layers["conv1"] = nn.Sequential(*conv_relu(in_channels, 64, 7, stride=2, padding=3))
@@ -64,7 +63,7 @@ class GoogLeNet(nn.Module):
 
     def forward(self, x):
         heads = self.auxiliary if self.training else {}
-        check_images(x, self.in_channels, self.image_size if heads else None, SMALLEST_IMAGE)
+        check_images(x, self.features[0][0], self.image_size if heads else None, SMALLEST_IMAGE)
         auxiliary_scores = []
         for name, layer in self.features.named_children():
             x = layer(x)

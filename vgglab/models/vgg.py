@@ -5,7 +5,7 @@ from torch import nn
 
 from vgglab import checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import ConvNet, fc_layers, initialize
+from vgglab.models.common import LARGEST_IMAGE, ConvNet, fc_layers, initialize
 
 # One tuple is one block, closed by 2x2 max-pooling; "conv3-64" is a 3x3 convolution with 64 output channels.
 # fmt: off
@@ -22,7 +22,9 @@ VGG_CONFIGS = {
 }
 # fmt: on
 FC_UNITS = 4096
+LARGEST_WIDTH = 16
 SMALLEST_IMAGE = 32
+FIRST_AND_LAST = ("features.0.weight", "classifier.6.weight")
 
 
 def vgg_block(num_convs, in_channels, out_channels):
@@ -31,9 +33,9 @@ def vgg_block(num_convs, in_channels, out_channels):
     (N, in_channels, H, W) -> (N, out_channels, H // 2, W // 2). Raises ValueError or TypeError for numbers
     below 1 or not whole. Source: section 2.1.
     """
-    num_convs = checks.integer("num_convs", num_convs, at_least=1)
-    in_channels = checks.integer("in_channels", in_channels, at_least=1)
-    out_channels = checks.integer("out_channels", out_channels, at_least=1)
+    num_convs = checks.integer("num_convs", num_convs, 1, 1000)
+    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
+    out_channels = checks.integer("out_channels", out_channels, 1, checks.LARGEST)
     return nn.Sequential(*_block(in_channels, [f"conv3-{out_channels}"] * num_convs))
 
 
@@ -45,16 +47,17 @@ def vgg(config, in_channels=3, num_classes=1000, image_size=224, width=1.0, drop
     unknown configuration, a size below 32, or other numbers out of range. Source: Table 1, section 2.
     """
     checks.choice("config", config, VGG_CONFIGS)
-    in_channels = checks.integer("in_channels", in_channels, at_least=1)
-    num_classes = checks.integer("num_classes", num_classes, at_least=1)
-    image_size = checks.integer("image_size", image_size)
+    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
+    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    image_size = checks.integer("image_size", image_size, at_most=LARGEST_IMAGE)
     if image_size < SMALLEST_IMAGE:
         raise ValueError(
             f"image_size must be at least {SMALLEST_IMAGE}, not {image_size}: "
             "the five poolings halve the image five times, and 2**5 = 32 leaves one position"
         )
-    width = checks.number("width", width, above=0)
+    width = checks.number("width", width, above=0, at_most=LARGEST_WIDTH)
     dropout = checks.number("dropout", dropout, at_least=0, at_most=1)
+    batch_norm = checks.flag("batch_norm", batch_norm)
 
     features, channels = [], in_channels
     for layers in VGG_CONFIGS[config]:
@@ -108,13 +111,14 @@ def from_torchvision(config, state_dict):
     or infinity, as the classifier of torchvision's IMAGENET1K_FEATURES does.
     """
     checks.choice("config", config, ("A", "B", "D", "E"))
-    if not isinstance(state_dict, dict) or not {"features.0.weight", "classifier.6.weight"} <= state_dict.keys():
-        raise ValueError("state_dict must be that of a torchvision VGG, with features.0.weight and classifier.6.weight")
+    named = isinstance(state_dict, dict) and all(isinstance(value, torch.Tensor) for value in state_dict.values())
+    if not named or any(getattr(state_dict.get(name), "ndim", 0) < 2 for name in FIRST_AND_LAST):
+        raise ValueError(f"state_dict must be that of a torchvision VGG, with {' and '.join(FIRST_AND_LAST)}")
     with torch.device("meta"):
         model = vgg(
             config,
-            in_channels=state_dict["features.0.weight"].shape[1],
-            num_classes=len(state_dict["classifier.6.weight"]),
+            in_channels=state_dict[FIRST_AND_LAST[0]].shape[1],
+            num_classes=len(state_dict[FIRST_AND_LAST[1]]),
             batch_norm="features.1.running_mean" in state_dict,
         )
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
