@@ -23,7 +23,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB_ARGS)
 
 test: $(READY) lint
-	$(BIN)/python -m pytest --nbval --nbval-current-env tests notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env tests notebooks
 
 run: $(READY)
 	$(BIN)/python tools/notebooks.py run

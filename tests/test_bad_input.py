@@ -12,6 +12,7 @@ import re
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -72,23 +73,24 @@ PHOTOGRAPH = Image.new("RGB", (40, 30))
 def on_meta(build):
     """The builder, without memory for its weights."""
 
+    @wraps(build)
     def call(**arguments):
         with torch.device("meta"):
             return build(**arguments)
 
-    call.__signature__, call.__name__ = inspect.signature(build), build.__name__
     return call
 
 
+@wraps(data.batches)
 def batches(**arguments):
     return list(data.batches(**arguments))
 
 
+@wraps(training.fit)
 def fit(**arguments):
     return training.fit(**{**arguments, "model": copy.deepcopy(arguments["model"])})
 
 
-batches.__signature__, fit.__signature__ = inspect.signature(data.batches), inspect.signature(training.fit)
 CLASSES = {"in_channels": 1, "num_classes": 10}
 # Each function with good arguments; a pair may also be one number, a list also an array.
 CASES = [
@@ -385,6 +387,8 @@ def test_a_damaged_or_hostile_file_is_named(good, name, draws):
         READERS[name]()
     except (ValueError, FileNotFoundError) as error:
         assert name in str(error) or name == "photo.png" and "tensors.pt" in str(error)
+    except FloatingPointError:
+        assert name == "run.pt"  # the damage hit a weight
     finally:
         Path(name).write_bytes(good[name])
 

@@ -114,7 +114,7 @@ def test_a_tenth_of_plain_class_folders_is_held_out_by_seed(folder):
     ("arguments", "error", "words"),
     [
         ({"path": "nowhere"}, FileNotFoundError, "there is no folder .*nowhere"),
-        ({"path": 3}, TypeError, "path must be the path of a folder, not 3"),
+        ({"path": 3}, TypeError, "path must be the path of a file or folder, not 3"),
         ({"path": "train/red"}, FileNotFoundError, "train/ and val/.*train/red holds no folders"),
         ({"path": "one"}, ValueError, "at least two.*one holds the one folder red"),
         ({"path": "hollow"}, FileNotFoundError, "hollow.*classes blue"),

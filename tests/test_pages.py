@@ -85,10 +85,18 @@ def test_a_page_shows_figures_and_formulas_and_asks_for_nothing_outside(lesson, 
 
 
 @needs_browser
-@pytest.mark.parametrize("name", ["index", "docs/index", "docs/teaching", "docs/glossary", "genindex", "search"])
+@pytest.mark.parametrize("name", ["docs/index", "docs/teaching", "docs/glossary", "genindex", "search"])
 def test_the_other_pages_open_too(name, pages, browser):
     page, trouble = opened(browser, pages / f"{name}.html")
     assert trouble == [] and broken_figures(page) == []
+    page.close()
+
+
+@needs_browser
+def test_the_first_page_leads_to_the_contents(pages, browser):
+    page = browser.new_page()
+    page.goto((pages / "index.html").as_uri())
+    page.wait_for_url((pages / "docs" / "index.html").as_uri())
     page.close()
 
 

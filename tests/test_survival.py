@@ -92,9 +92,9 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_there(garm
 
     forwards = []
 
-    def send_at_the_fifth(*_):
-        forwards.append(1)
-        if len(forwards) == 5:
+    def send_at_the_fifth(network, *_):
+        forwards.append(network.training)
+        if network.training and sum(forwards) == 5:
             signal.raise_signal(number)
 
     stopped.register_forward_hook(send_at_the_fifth)

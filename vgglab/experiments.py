@@ -215,8 +215,8 @@ def registry(scale):
             {"A": depths["A"], **budgets},
             [(name, "A") for name in budgets],
             facts="equal costs",
-            caveat=f"{NORMALIZED} The width was chosen for parameters and MACs, the number of whole epochs for seconds, which "
-            "are those of a training step on the machine named.",
+            caveat=f"{NORMALIZED} The width was chosen for parameters and MACs, the number of epochs for seconds, "
+            "which are those of a training step on the machine named.",
         ),
     }
 

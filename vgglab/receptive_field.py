@@ -57,8 +57,7 @@ class ReceptiveField:
 
     def region(self, row, col):
         """Return the Region that unit (row, col) sees; it may lie outside the image."""
-        row = checks.integer("row", row, -checks.LARGEST, checks.LARGEST)
-        col = checks.integer("col", col, -checks.LARGEST, checks.LARGEST)
+        row, col = checks.pair("row, col", (row, col), -checks.LARGEST, checks.LARGEST)
         top = row * self.stride[0] - self.padding[0]
         left = col * self.stride[1] - self.padding[1]
         return Region(top, left, top + self.size[0] - 1, left + self.size[1] - 1)
@@ -102,8 +101,7 @@ def stack(kernels, strides=None, paddings=None, dilations=None):
 
     strides and dilations default to 1, paddings to 0. Raises ValueError where the lists differ in length.
     """
-    kernels = checks.sequence("kernels", kernels)
-    kernels = _pairs("kernels", kernels, kernels, at_least=1)
+    kernels = _pairs("kernels", kernels, None, at_least=1)
     strides = _pairs("strides", strides, [1] * len(kernels), at_least=1)
     paddings = _pairs("paddings", paddings, [0] * len(kernels), at_least=0)
     dilations = _pairs("dilations", dilations, [1] * len(kernels), at_least=1)
@@ -115,8 +113,8 @@ def stack(kernels, strides=None, paddings=None, dilations=None):
 
 
 def _pairs(name, values, default, at_least):
-    values = default if values is None else checks.sequence(name, values)
-    if len(values) != len(default):
+    values = checks.sequence(name, default if values is None else values)
+    if default is not None and len(values) != len(default):
         raise ValueError(f"{name} must have one entry for each of the {len(default)} kernels, not {values!r}")
     return [checks.pair(name, value, at_least) for value in values]
 
@@ -135,22 +133,18 @@ def output_size(n, kernel, stride=1, padding=0, dilation=1, ceil_mode=False):
     inside the input or the padding before it. Raises ValueError where the kernel does not fit.
     """
     n = checks.integer("n", n, at_least=1)
-    kernel = checks.integer("kernel", kernel, at_least=1)
-    stride = checks.integer("stride", stride, at_least=1)
+    kernel, stride = checks.integer("kernel", kernel, at_least=1), checks.integer("stride", stride, at_least=1)
     span = checks.integer("dilation", dilation, at_least=1) * (kernel - 1) + 1
-    ceil_mode = checks.flag("ceil_mode", ceil_mode)
     if isinstance(padding, str):
         if checks.choice("padding", padding, ["same", "valid"]) == "same":
             return -(-n // stride)
         padding = 0
     room = n + 2 * checks.integer("padding", padding, at_least=0) - span
-    units = 1 + (room + (stride - 1 if ceil_mode else 0)) // stride
+    units = 1 + (room + (stride - 1 if checks.flag("ceil_mode", ceil_mode) else 0)) // stride
     if ceil_mode and (units - 1) * stride >= n + padding:
         units -= 1
     if units < 1:
-        raise ValueError(
-            f"kernel must fit into the padded input of {room + span}, not span {span} (see n, padding and dilation)"
-        )
+        raise ValueError(f"kernel must fit into the padded input of {room + span}, not span {span}: see n, dilation")
     return units
 
 
@@ -194,8 +188,7 @@ def reach(model, input_shape, layer, unit):
     """
     shape = tracing.checked_shape(input_shape)
     model = structural_copy(
-        checks.module("model", model),
-        lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True),
+        model, lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
     )
     image = torch.rand(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -230,7 +223,6 @@ def effective(model, images, layer, unit):
     (N, C, H, W) and their channels. layer and unit are as in `reach`. Source: Luo et al., "Understanding the
     Effective Receptive Field in Deep Convolutional Neural Networks" (2016).
     """
-    checks.module("model", model)
     images = checks.tensor("images", images).detach().requires_grad_()
     with torch.enable_grad():
         values = _values("images", structural_copy(model, lambda tensor: tensor), images.clone(), layer, unit)

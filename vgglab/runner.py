@@ -6,9 +6,8 @@ import math
 import time
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
-from vgglab import machine, verdicts
+from vgglab import checks, machine, verdicts
 from vgglab.files import write_text
 from vgglab.training import fit
 from vgglab.treatments import FACTS, MEASURES, images_tested, measure
@@ -26,9 +25,10 @@ def run(experiment, dataset, path, *, seeds=None, device="auto"):
     configuration is no longer the experiment's is dropped. A run that is stopped goes on at its last epoch. Raises
     ValueError for a file that is no record.
     """
-    path, device = Path(path), machine.find_device(device)
+    path, device = checks.path("path", path), machine.find_device(device)
+    seeds = experiment.seeds if seeds is None else checks.integer("seeds", seeds, 1, checks.LARGEST)
     content = _begin(experiment, dataset, path, device)
-    wanted = [(seed, name) for seed in range(seeds or experiment.seeds) for name in experiment.networks]
+    wanted = [(seed, name) for seed in range(seeds) for name in experiment.networks]
     done = {(run["seed"], run["network"]) for run in content["runs"]}
     missing = [run for run in wanted if run not in done]
     known = _known(path) if missing else {}

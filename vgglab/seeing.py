@@ -120,13 +120,13 @@ def occlusion(model, x, labels, patch, stride, background=BLACK):
 
 def _copy(model):
     """The same weights in other modules and in eval mode."""
-    return structural_copy(checks.module("model", model), lambda tensor: tensor)
+    return structural_copy(model, lambda tensor: tensor)
 
 
 def _scores(model, x, labels):
     """The score of each image for its label."""
     with checks.running("x", x.shape):
-        scores = model(x.clone())
+        scores = checks.tensor("what model gives", model(x.clone()), "N, classes")
     labels = _class_numbers("labels", labels, scores.shape[1], len(x))
     return scores.gather(1, labels.to(scores.device)[:, None])[:, 0]
 
@@ -134,8 +134,9 @@ def _scores(model, x, labels):
 def _class_numbers(name, values, classes, count=None):
     """values, a tensor or a list, as a tensor (count,) of whole numbers from 0 to classes - 1."""
     if not isinstance(values, torch.Tensor):
-        values = torch.tensor([checks.integer(name, value, 0, classes - 1) for value in checks.sequence(name, values)])
-    checks.tensor(name, values, "N", floating=False)
+        values = [checks.integer(name, value, 0, classes - 1) for value in checks.sequence(name, values)]
+        values = torch.tensor(values, dtype=torch.int64)
+    checks.tensor(name, values, "N", floating=False, empty=True)
     if values.is_floating_point() or not ((values >= 0) & (values < classes)).all() or count not in (None, len(values)):
         raise ValueError(f"{name} must be whole numbers from 0 to {classes - 1}, one for each image, not {values}")
     return values.long()
@@ -149,10 +150,11 @@ def rank_correlation(a, b):
     """Return Spearman's rank correlation of two tensors with as many values, equal values sharing their mean rank."""
     for name, values in (("a", a), ("b", b)):
         checks.tensor(name, values, dims=None, floating=False)
-        if values.isnan().any() or len(values.unique()) == 1:
-            raise ValueError(f"{name} must have different values and no NaN, for ranks to correlate")
     if a.numel() != b.numel() or a.numel() < 2:
         raise ValueError(f"a and b must have equally many values, at least 2, not {a.numel()} and {b.numel()}")
+    for name, values in (("a", a), ("b", b)):
+        if values.isnan().any() or (values == values.flatten()[0]).all():
+            raise ValueError(f"{name} must have different values and no NaN, for ranks to correlate")
     return torch.corrcoef(torch.stack([_ranks(a.flatten()), _ranks(b.flatten())]))[0, 1].item()
 
 

@@ -116,7 +116,7 @@ def structural_copy(model, convert):
     shared, and model itself is left as it was.
     """
     replaced = {}
-    for module in model.modules():
+    for module in checks.module("model", model).modules():
         for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()]:
             if isinstance(tensor, torch.Tensor) and id(tensor) not in replaced:
                 new = convert(tensor.detach())
@@ -200,7 +200,6 @@ def trace(model, input_shape):
     The model is left as it was and its weights are not copied. Raises UnsupportedOperation for a model that needs
     real numbers to run, ValueError where input_shape does not suit the model.
     """
-    checks.module("model", model)
     input_shape = checked_shape(input_shape)
     with torch.inference_mode(), torch.device("meta"):
         skeleton = structural_copy(model, partial(torch.empty_like, device="meta"))

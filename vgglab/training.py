@@ -121,7 +121,7 @@ def fit(
     run = _Run(model, dataset, recipe, History(asdict(recipe), environment, []), processes, compile, checkpoint)
     if checkpoint is not None and resume:
         run.restore()
-    _tally(run.network, dataset.train[:1], 1, recipe.size, precision, flip=False)  # refuses what does not go together
+    _tally(model, dataset.train[:1], 1, recipe.size, precision, flip=False)  # refuses what does not go together
     with Progress(progress and processes.writes) as shown, Stopping(checkpoint is not None) as stopping:
         shown.line(
             f"{dataset.name}, {len(dataset.train):,} images of {recipe.size}×{recipe.size}, {device}, {precision}"
