@@ -115,4 +115,6 @@ def running(name, shape):
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if str(error).startswith(f"{name} must"):
+            raise
         raise ValueError(f"{name} must suit the model, which does not run on images {tuple(shape)}: {error}") from error
