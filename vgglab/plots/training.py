@@ -47,7 +47,7 @@ def recorded_runs(record):
             seconds, accuracies = zip(*run["epochs"], strict=True)
             axis.plot(seconds, accuracies, color=color, marker=marker, label=title if number == 0 else None, alpha=0.7)
     axis.set(xscale="log", xlabel="seconds of training", ylabel="share of test images right", ylim=(0.8, 0.96))
-    axis.legend(loc="lower right", fontsize=12)
+    axis.legend(loc="upper left", fontsize=12)
     return fig
 
 
