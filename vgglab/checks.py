@@ -68,7 +68,7 @@ def choice(name, value, accepted):
 
 def sequence(name, value):
     """Return the entries of a list, tuple, range or array as a list; raise TypeError for anything else."""
-    if isinstance(value, (str, bytes, dict, set)) or not np.iterable(value):
+    if isinstance(value, (str, bytes, dict, set)) or not (np.iterable(value) and hasattr(value, "__len__")):
         raise TypeError(f"{name} must be a list, not {value!r}")
     return list(value)
 

@@ -158,16 +158,12 @@ def t_interval(values):
 
 
 def t_quantile(degrees, level=0.95):
-    """Return the t that a variable of Student's distribution stays within, on both sides, with probability level.
+    """Return the t that a variable of Student's distribution stays within, on both sides, with probability level."""
+    from scipy.special import stdtrit
 
-    With t = sqrt(degrees) tan(angle) the density is cos(angle) ** (degrees - 1), which is summed up numerically.
-    """
     degrees = checks.number("degrees", degrees, at_least=1, at_most=LARGEST_DEGREES)
     level = checks.number("level", level, above=0, at_most=0.9999)
-    angle = np.linspace(0, np.pi / 2, 200_001)
-    density = np.cos(angle) ** (degrees - 1)
-    share = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(degrees) * math.tan(np.interp(level * share[-1], share, angle))
+    return float(stdtrit(degrees, (1 + level) / 2))
 
 
 def bootstrap_interval(values, draws=20_000):
