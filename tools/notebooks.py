@@ -10,16 +10,16 @@ from pathlib import Path
 
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
-import jupyter_server_mathjax
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbconvert import HTMLExporter
+from sphinx.cmd.build import build_main
 
 from vgglab.files import write_text
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+DOCS = ROOT / "docs"
 BUILD = ROOT / "build"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -49,13 +49,12 @@ def refresh(paths):
 
 
 def run(paths):
-    """Execute each notebook, write it as a page, and end with a summary; 1 if any of them failed."""
-    pages = BUILD / "pages"
-    shutil.rmtree(pages, ignore_errors=True)
-    shutil.copytree(Path(jupyter_server_mathjax.__file__).parent / "static", pages / "mathjax")
-    exporter = HTMLExporter(
-        mathjax_url="mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe", require_js_url="", jquery_url=""
-    )
+    """Execute each notebook, build a site as `make pages` does, and end with a summary; 1 if any of them failed."""
+    executed, pages = BUILD / "executed", BUILD / "pages"
+    for folder in (executed, pages):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(DOCS, executed / "docs")
+    (executed / "notebooks").mkdir()
     rows, results, failed = [], [], False
     for path in paths:
         notebook, start = nbformat.read(path, as_version=4), time.perf_counter()
@@ -65,10 +64,12 @@ def run(paths):
         except (CellExecutionError, DeadKernelError) as error:
             print(error, file=sys.stderr)
             outcome, failed = f"failed: {getattr(error, 'ename', type(error).__name__)}", True
-        page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-        write_text(pages / f"{path.stem}.html", page)
-        rows.append(f"| [{path.stem}](pages/{path.stem}.html) | {outcome} | {time.perf_counter() - start:.0f} s |")
+        write_text(executed / "notebooks" / path.name, nbformat.writes(notebook))
+        rows.append(
+            f"| [{path.stem}](pages/notebooks/{path.stem}.html) | {outcome} | {time.perf_counter() - start:.0f} s |"
+        )
         results += [f"- {path.stem}: {line}" for line in result_lines(notebook)]
+    failed |= bool(build_main(["-q", "-b", "html", "-c", str(DOCS), str(executed), str(pages)]))
     summary = "\n".join(
         ["# The course, executed", "", "| notebook | outcome | time |", "|---|---|---|", *rows, "", *results]
     )
