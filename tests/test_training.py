@@ -141,6 +141,22 @@ def test_pooling_before_relu_is_the_same_to_the_bit(kinds, pooling, seed):
     assert all(a is b for a, b in zip(cheaper.parameters(), model.parameters(), strict=True))
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 20), st.integers(2, 9), st.integers(2, 9)),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+def test_the_cheaper_pooling_sends_each_gradient_where_pytorch_does(shape, dtype, layout):
+    """Small whole numbers, so that windows hold ties; odd sides, whose last row no window covers."""
+    x = torch.randint(-2, 3, shape).to(dtype).to(memory_format=layout).requires_grad_()
+    cheaper = pool_first(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))[0]
+    outputs = [cheaper(x), F.max_pool2d(x, 2)]
+    gradient = torch.randn_like(outputs[0])
+    assert torch.equal(*outputs)
+    assert torch.equal(*(torch.autograd.grad(output, x, gradient)[0] for output in outputs))
+
+
 def test_no_pooling_of_a_vgg_stays_behind_its_relu():
     for config in VGG_CONFIGS:
         model = vgg(config, 1, 10, 32, width=1 / 16)
