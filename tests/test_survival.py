@@ -74,6 +74,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_weights(tmp_path, undistu
     weights, rows = results(tmp_path)
     assert rows == undisturbed[1]
     assert all(torch.equal(weights[name], value) for name, value in undisturbed[0].items())
+    assert not list(tmp_path.glob("*.part"))
 
 
 def epochs_done(path):
@@ -124,6 +125,24 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_pat
         checkpoint.save(tmp_path / "run.pt", {})
     assert (tmp_path / "run.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(garments, tmp_path):
+    (tmp_path / "file").touch()
+    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=1, batch_size=50, lr=0.05)
+    model = recipe.model()
+    before = [parameter.clone() for parameter in model.parameters()]
+    for place, words in ((tmp_path, "must name a file, not a folder"), (tmp_path / "file" / "run.pt", "file")):
+        with pytest.raises(OSError, match=words):
+            fit(model, garments, recipe=recipe, checkpoint=place, progress=False)
+    assert all(map(torch.equal, model.parameters(), before))
+
+
+def test_what_a_killed_write_left_is_cleared_away_and_nothing_else(tmp_path):
+    for name in ("run.ptx1y.part", "run.pt", "run.pt.before", "other.pt1.part"):
+        (tmp_path / name).touch()
+    checkpoint.prepare(tmp_path / "run.pt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.pt1.part", "run.pt", "run.pt.before"]
 
 
 def test_two_processes_train_as_one_does_at_the_same_global_batch(tmp_path):

@@ -96,7 +96,8 @@ def fit(
     "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware has it. compile hands the network to
     torch.compile, with CUDA graphs on a GPU. Under torchrun all processes train together, batch_size being that of
     all. Raises FloatingPointError when the loss is no longer finite, MemoryError when the GPU's memory is too small,
-    ValueError or TypeError for bad arguments and for a checkpoint of another run. Source of the method: section 3.1.
+    ValueError or TypeError for bad arguments and for a checkpoint of another run, OSError for one that cannot be
+    written. Source of the method: section 3.1.
     """
     machine.device_of(model)
     if not isinstance(dataset, Dataset) or not (len(dataset.train) and len(dataset.test)):
@@ -106,6 +107,8 @@ def fit(
     seed = checks.integer("seed", seed)
     checkpoint = None if checkpoint is None else checks.path("checkpoint", checkpoint)
     processes = Processes(device)
+    if checkpoint is not None and processes.writes:
+        checkpoints.prepare(checkpoint)
     device = processes.device
     precision = machine.find_precision(precision, device)
     recipe = find_recipe(recipe, device)
