@@ -139,10 +139,11 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(garments
 
 
 def test_what_a_killed_write_left_is_cleared_away_and_nothing_else(tmp_path):
-    for name in ("run.ptx1y.part", "run.pt", "run.pt.before", "other.pt1.part"):
+    names = ["run.pt", "run.pt.before", "run.pt2abcd_123.part"]
+    for name in (*names, "run.ptabcd_123.part"):
         (tmp_path / name).touch()
     checkpoint.prepare(tmp_path / "run.pt")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.pt1.part", "run.pt", "run.pt.before"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_two_processes_train_as_one_does_at_the_same_global_batch(tmp_path):

@@ -38,7 +38,7 @@ def prepare(path):
         raise IsADirectoryError(errno.EISDIR, "checkpoint must name a file, not a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=path.parent).close()
-    for rest in path.parent.glob(f"{glob.escape(path.name)}*.part"):
+    for rest in path.parent.glob(f"{glob.escape(path.name)}{'?' * 8}.part"):  # as tempfile names them
         rest.unlink()
 
 
