@@ -153,8 +153,9 @@ def test_the_cheaper_pooling_sends_each_gradient_where_pytorch_does(shape, dtype
     cheaper = pool_first(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))[0]
     outputs = [cheaper(x), F.max_pool2d(x, 2)]
     gradient = torch.randn_like(outputs[0])
-    assert torch.equal(*outputs)
-    assert torch.equal(*(torch.autograd.grad(output, x, gradient)[0] for output in outputs))
+    ours, theirs = (torch.autograd.grad(output, x, gradient)[0] for output in outputs)
+    assert torch.equal(*outputs) and torch.equal(ours, theirs)
+    assert ours.is_contiguous(memory_format=layout)
 
 
 def test_no_pooling_of_a_vgg_stays_behind_its_relu():

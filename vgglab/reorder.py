@@ -46,8 +46,11 @@ class _Halved(torch.autograd.Function):
         pooled, places = F.max_pool2d_with_indices(x, 2)
         ctx.save_for_backward(places)
         ctx.size = x.shape[-2:]
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if channels_last else torch.contiguous_format
         return pooled
 
     @staticmethod
     def backward(ctx, gradient):
-        return torch.ops.aten.max_unpool2d(gradient, *ctx.saved_tensors, ctx.size)
+        unpooled = torch.ops.aten.max_unpool2d(gradient, *ctx.saved_tensors, ctx.size)
+        return unpooled.contiguous(memory_format=ctx.layout)  # a gradient of 1x1 does not say which layout it has
