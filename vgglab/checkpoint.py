@@ -1,8 +1,5 @@
 """Checkpoints: a run can be stopped at any time and goes on from where it was last saved."""
 
-import errno
-import glob
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -29,17 +26,6 @@ def save(path, state):
         write(state, temporary)
         if path.exists():
             path.replace(_before(path))
-
-
-def prepare(path):
-    """Raise OSError if path could not be written, and clear away what a killed process had half written."""
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "checkpoint must name a file, not a folder", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=path.parent).close()
-    for rest in path.parent.glob(f"{glob.escape(path.name)}{'?' * 8}.part"):  # as tempfile names them
-        rest.unlink()
 
 
 def write(content, path):

@@ -1,5 +1,7 @@
 """Files that are whole or absent: written to a temporary name, synced, then renamed."""
 
+import errno
+import glob
 import os
 import tempfile
 from contextlib import contextmanager
@@ -28,6 +30,17 @@ def replacing(path):
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def prepare(path):
+    """Raise OSError if path could not be written, and clear away what a killed process had half written."""
+    path = checks.path("path", path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "must be a file, not a folder", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
+    for rest in path.parent.glob(f"{glob.escape(path.name)}{'?' * 8}.part"):  # the names that mkstemp gives above
+        rest.unlink()
 
 
 def write_text(path, text):

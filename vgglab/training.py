@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from vgglab import checkpoint as checkpoints
 from vgglab import checks, machine
 from vgglab.data import Dataset, batches, derived_seed
-from vgglab.files import write_text
+from vgglab.files import prepare, write_text
 from vgglab.live import Progress
 from vgglab.parallel import Processes
 from vgglab.recipes import RECIPES, SCHEDULES, Recipe, find_recipe
@@ -108,7 +108,7 @@ def fit(
     checkpoint = None if checkpoint is None else checks.path("checkpoint", checkpoint)
     processes = Processes(device)
     if checkpoint is not None and processes.writes:
-        checkpoints.prepare(checkpoint)
+        prepare(checkpoint)
     device = processes.device
     precision = machine.find_precision(precision, device)
     recipe = find_recipe(recipe, device)
