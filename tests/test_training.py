@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vgglab import checkpoint, data, training
+from vgglab import checkpoint, commands, data, training
 from vgglab.__main__ import main
 from vgglab.models import VGG_CONFIGS, vgg
 from vgglab.reorder import pool_first
@@ -325,3 +325,32 @@ def test_the_command_line_trains_continues_and_reports(tmp_path, monkeypatch, ca
 def test_the_command_line_answers_bad_input_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match="python -m vgglab: image_size must be at least 32, not 30"):
         main(["train", "--size", "30", "--data", "drawn-garments", "--out", str(tmp_path)])
+
+
+@pytest.fixture
+def recipe_from(monkeypatch):
+    """The recipe that the command line makes of some flags and --recipe paper."""
+    asked = []
+    monkeypatch.setattr(commands, "train", asked.append)
+
+    def of(*flags):
+        main(["train", "--recipe", "paper", "--device", "cpu", *flags])
+        return commands.recipe_of(asked.pop())
+
+    return of
+
+
+@pytest.mark.parametrize("setting", fields(Recipe), ids=lambda setting: setting.name)
+def test_every_field_of_the_recipe_is_a_flag_that_replaces_it_alone(setting, recipe_from):
+    before, choices = getattr(RECIPES["paper"], setting.name), setting.metadata["choices"]
+    name, kind = setting.name.replace("_", "-"), type(before)
+    if kind is bool:
+        value, flags = not before, [f"--no-{name}" if before else f"--{name}"]
+    else:
+        value = next(choice for choice in choices if choice != before) if choices else kind((before + 1) / 4)
+        flags = [f"--{name}", str(value)]
+    assert recipe_from(*flags) == replace(RECIPES["paper"], **{setting.name: value}) != RECIPES["paper"]
+
+
+def test_augment_none_switches_the_augmentation_off(recipe_from):
+    assert recipe_from("--augment", "none") == replace(RECIPES["paper"], augment=None)

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import torch
 
@@ -10,11 +10,6 @@ from vgglab import checkpoint, checks, data, imagefolder, machine, parallel, tra
 from vgglab.files import replacing, write_text
 from vgglab.models.vgg import SMALLEST_IMAGE
 
-# The options that replace what the recipe says.
-RECIPE_OPTIONS = (
-    "config", "width", "size", "batch_norm", "dropout", "initialization", "epochs", "batch_size", "lr", "momentum",
-    "weight_decay", "schedule", "augment",
-)  # fmt: skip
 PHOTOGRAPHS = "imagefolder:"
 
 
@@ -61,9 +56,8 @@ def recipe_of(options):
     recipe = training.find_recipe(options.recipe, machine.find_device(options.device))
     if is_photographs(options) and recipe.augment is not None:
         recipe = replace(recipe, augment=imagefolder.AUGMENTATIONS[-1])
-    given = {name: getattr(options, name) for name in RECIPE_OPTIONS if getattr(options, name) is not None}
-    if given.get("augment") == "none":
-        given["augment"] = None
+    names = {setting.name for setting in fields(recipe)}
+    given = {name: None if value == "none" else value for name, value in vars(options).items() if name in names}
     return replace(recipe, **given)
 
 
