@@ -2,6 +2,9 @@
 
 import copy
 import math
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -269,6 +272,15 @@ def test_bfloat16_answers_as_float32_does(garments):
     exact, rounded = (evaluate(model, garments.test, precision=p) for p in ("float32", "bfloat16"))
     assert rounded.loss == pytest.approx(exact.loss, rel=0.01)
     assert abs(rounded.correct - exact.correct) <= 4
+
+
+@pytest.mark.parametrize("limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}])
+def test_auto_is_not_bfloat16_where_pytorch_is_held_to_less_than_the_cpu_has(limit):
+    program = "from vgglab import machine; print(machine.find_precision('auto', 'cpu'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **limit}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "float32\n"
 
 
 def test_a_history_comes_back_from_its_file(garments, tmp_path):
