@@ -1,4 +1,4 @@
-# make lab     set up, then open the course in JupyterLab
+# make lab     set up, then open the course in JupyterLab; with TORCH=cpu, also below, PyTorch for the CPU alone
 # make test    set up, then run every test, the notebooks' included
 # make run     set up, then execute the course without a browser; pages and a summary in build/
 # make pages   build the course as a site from the stored outputs, in build/site/
@@ -15,7 +15,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt
+SIZE := 6 GB on Linux, where PyTorch brings its CUDA libraries, or 2 GB with TORCH=cpu
 export JUPYTER_PREFER_ENV_PATH = 1
+
+ifeq ($(TORCH),cpu)
+SIZE := 2 GB with PyTorch for the CPU alone
+TORCH_WHEELS = $(PIP) --no-deps --index-url https://download.pytorch.org/whl/cpu torch torchvision
+else ifneq ($(TORCH),)
+$(error TORCH must be cpu, or left out, not $(TORCH))
+endif
 
 .PHONY: lab test run pages slides buttons refresh bench accuracy bench-gpu experiments experiments-gpu lint clean
 
@@ -65,12 +74,27 @@ lint: $(READY)
 clean:
 	rm -rf .venv build
 
+# Once, by one make at a time. A set-up that was cut off goes on; in a folder that was moved it begins anew, because
+# the programs in .venv hold the path to their Python. TORCH_WHEELS come first: what is installed is not fetched again.
+ifneq ($(shell test -x $(BIN)/python && cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
+
+ifndef ALONE
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v < (3, 14) and f"Python 3.11, 3.12 or 3.13 is needed, not {v[0]}.{v[1]}: make PYTHON=python3.12")'
-	@echo "Setting up .venv once (about 6 GB with PyTorch's CUDA libraries, a few minutes) ..."
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --constraint constraints.txt --group test --group pages --editable .
-	$(BIN)/pip install --quiet --constraint constraints.txt --group compare --no-deps
+	@$(PYTHON) tools/alone.py $(MAKE) --no-print-directory ALONE=1 $(READY)
+else
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv (about $(SIZE), a few minutes) ..."
+	@if ! grep -qsF '$(CURDIR)/.venv' $(BIN)/activate || ! test -x $(BIN)/python; then \
+	  test ! -d .venv || echo "The .venv that is here was made for another folder, or was cut off: it is made anew."; \
+	  $(PYTHON) -m venv --clear .venv; \
+	fi
+	$(BIN)/pip install --quiet "pip>=25.1"
+	$(TORCH_WHEELS)
+	$(PIP) --group test --group pages --editable ".[lab]"
+	$(PIP) --group compare --no-deps
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements 2>/dev/null
-	touch $(READY)
+	@echo "$(CURDIR)" > $(READY)
+endif

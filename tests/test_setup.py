@@ -1,7 +1,10 @@
 """The set-up files agree with one another."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -41,7 +44,7 @@ def test_constraints_pin_every_requirement_and_name_no_address():
 
 def test_the_devcontainer_sets_up_as_the_readme_does():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert container["image"].startswith("python:3.") and container["postCreateCommand"] == "make .venv/ready"
+    assert container["image"].startswith("python:3.") and container["postCreateCommand"] == "make .venv/ready TORCH=cpu"
     assert "READY := .venv/ready" in (ROOT / "Makefile").read_text()
 
 
@@ -60,3 +63,83 @@ def test_buttons_lead_to_the_lessons_and_are_put_in_once(tmp_path):
     assert "git+https://github.com/owner/course" in notebook.cells[2].source
     with pytest.raises(SystemExit, match="OWNER/NAME"):
         buttons.main("nonsense", tmp_path)
+
+
+# Makes true virtual environments, but for their pip, which takes its time and notes what it is asked for.
+PYTHON = f"""#!/bin/sh
+test "$2" = venv || exec {sys.executable} "$@"
+{sys.executable} "$@" --without-pip && cp pip jupyter .venv/bin && echo venv >> log
+"""
+PIP = """#!/bin/sh
+echo "pip $*" >> log
+sleep 0.2
+test ! -e offline
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with all that the set-up reads."""
+    folder = tmp_path / "clone"
+    (folder / "tools").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "tools/alone.py"):
+        shutil.copy(ROOT / name, folder / name)
+    for name, program in (("python", PYTHON), ("pip", PIP), ("jupyter", "#!/bin/sh\n")):
+        (folder / name).write_text(program)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def start_make(folder, *arguments):
+    outer = {"MAKEFLAGS", "MAKELEVEL", "TORCH"}  # of the make that runs the tests
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    command = ["make", ".venv/ready", "PYTHON=./python", *arguments]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def make(folder, *arguments):
+    """The exit status of make, what it printed, and the steps of the set-up that it did."""
+    (folder / "log").write_text("")
+    process = start_make(folder, *arguments)
+    printed, _ = process.communicate(timeout=60)
+    return process.returncode, printed, (folder / "log").read_text().splitlines()
+
+
+def test_a_set_up_that_was_cut_off_goes_on_and_one_that_is_done_is_left_alone(clone):
+    (clone / ".venv" / "bin").mkdir(parents=True)  # cut off before the virtual environment was whole
+    (clone / "offline").touch()
+    code, printed, steps = make(clone)
+    assert code and "cut off: it is made anew" in printed
+    assert steps[0] == "venv" and len(steps) == 2
+    (clone / "offline").unlink()
+    code, printed, rest = make(clone)
+    assert code == 0 and rest[0] == steps[1] and len(rest) == 3 and "anew" not in printed
+    assert "--editable .[lab]" in rest[1] and "--no-deps" in rest[2]
+    assert make(clone)[::2] == (0, [])
+
+
+def test_a_clone_that_was_moved_is_set_up_again(clone):
+    make(clone)
+    moved = clone.rename(clone.with_name("moved to a name with spaces"))
+    code, printed, steps = make(moved)
+    assert code == 0 and "made for another folder" in printed and steps[0] == "venv"
+    assert str(moved) in (moved / ".venv" / "bin" / "activate").read_text()
+    assert make(moved)[::2] == (0, [])
+
+
+def test_two_set_ups_at_once_wait_for_each_other(clone):
+    processes = [start_make(clone) for _ in range(2)]
+    printed = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted("Waiting for another make" in text for text in printed) == [False, True]
+    assert (clone / "log").read_text().count("venv\n") == 1 and (clone / "log").read_text().count("pip ") == 3
+
+
+def test_pytorch_for_the_cpu_is_taken_first_where_it_is_asked_for(clone):
+    code, printed, steps = make(clone, "TORCH=cpu")
+    assert code == 0 and "about 2 GB with PyTorch for the CPU alone" in printed
+    assert steps[2].endswith("--no-deps --index-url https://download.pytorch.org/whl/cpu torch torchvision")
+    code, printed, steps = make(clone, "TORCH=gpu")
+    assert code and "TORCH must be cpu, or left out, not gpu" in printed and not steps
