@@ -13,6 +13,7 @@ import nbformat
 import pytest
 import rattler
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -46,6 +47,25 @@ def test_the_devcontainer_sets_up_as_the_readme_does():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert container["image"].startswith("python:3.") and container["postCreateCommand"] == "make .venv/ready TORCH=cpu"
     assert "READY := .venv/ready" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"), [("github-workflows", ".github/workflows/ci.yml"), ("citation-file-format", "CITATION.cff")]
+)
+def test_what_github_reads_keeps_to_its_schema(schema, file):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(ROOT / file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_tests_every_python_and_runs_the_lessons_elsewhere_too():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    pythons = SpecifierSet(PROJECT["project"]["requires-python"])
+    tested = [f"3.{minor}" for minor in range(30) if pythons.contains(f"3.{minor}.0")]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == tested
+    assert jobs["lessons"]["strategy"]["matrix"]["system"] == ["macos-latest", "windows-latest"]
+    assert "--nbval-lax" in jobs["lessons"]["steps"][-1]["run"]
+    assert '--editable ".[lab]"' in jobs["lessons"]["steps"][-2]["run"]
 
 
 def test_buttons_lead_to_the_lessons_and_are_put_in_once(tmp_path):
