@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -35,6 +34,7 @@ from vgglab import checkpoint, data, training
 from vgglab.__main__ import main
 from vgglab.training import Recipe, evaluate, fit
 
+resource = pytest.importorskip("resource", reason="these troubles are made with what Windows does not have")
 ROOT = Path(__file__).parent.parent
 STUDENTS = 30
 SUPPORTED = ("3.11", "3.12", "3.13")
@@ -460,7 +460,7 @@ def test_the_command_line_out_of_gpu_memory_says_so_in_one_line(garments, tmp_pa
 
 
 REQUIRED = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
-CHECK = re.search(r"\$\(PYTHON\) -c '(.*)'$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+CHECK = re.search(r"\$\(PYTHON\) -c '(.*)'$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
 SOURCES = sorted((ROOT / "vgglab").rglob("*.py"))
 
 
@@ -475,7 +475,7 @@ def test_make_takes_the_pythons_that_pip_takes_and_names_them(monkeypatch, minor
 
 
 def test_the_readme_names_the_same_pythons():
-    assert "Python {}, {} or {}".format(*SUPPORTED) in (ROOT / "README.md").read_text()
+    assert "Python {}, {} or {}".format(*SUPPORTED) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("version", SUPPORTED)

@@ -1,6 +1,7 @@
 """Photographs in class folders: what is cut out of them, what is drawn at random, and training and testing on them."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -266,6 +267,21 @@ def test_neither_workers_nor_processes_nor_the_start_change_a_pixel(dataset, aug
             assert torch.equal(part, x[rank::4]) and torch.equal(part_labels, labels[rank::4])
 
 
+@pytest.fixture(params=["macOS", "Windows"])
+def elsewhere(request, monkeypatch):
+    """What workers meet on other systems: processes that begin empty; no groups and no masks for signals."""
+    if request.param == "macOS":
+        context = multiprocessing.context._default_context
+        monkeypatch.setattr(context, "_actual_context", multiprocessing.get_context("spawn"))
+    else:
+        monkeypatch.delattr(signal, "pthread_sigmask")
+        monkeypatch.delattr(os, "setpgrp")
+
+
+def test_workers_decode_on_other_systems_too(dataset, elsewhere):
+    assert same_batches(stream(replace(dataset.train, workers=1)), stream(dataset.train))
+
+
 def test_skipped_steps_are_not_read(dataset, tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         stream(replace(dataset.train, folder=tmp_path))
@@ -383,12 +399,13 @@ def test_the_command_line_answers_bad_input_in_one_line(folder, tmp_path, more, 
 
 
 def start(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONIOENCODING": "ascii"}
     return subprocess.Popen(
         [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
 def test_a_signal_to_the_whole_group_of_processes_saves_the_run(folder, tmp_path):
     more = ("--epochs", "1000", "--batch-size", "1", "--no-batch-norm", "--lr", "0.0001")
     process = start("-m", "vgglab", *command(folder, tmp_path, *more))

@@ -27,6 +27,7 @@ def main(arguments=None):
     experiments.add_experiment(subparsers)
     progress.add_progress(subparsers)
     options = parser.parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")  # a log may be in an encoding that has no ×
     try:
         options.run(options)
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:

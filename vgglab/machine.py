@@ -90,7 +90,7 @@ def environment(device, precision):
 def processor():
     """Return the CPU's model name where the system tells it, and the number of cores that may be used."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return f"{next(names, platform.processor() or platform.machine())}, {cores()} cores"
 
