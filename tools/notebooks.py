@@ -1,22 +1,28 @@
 """Execute the course: `refresh` stores the outputs in the notebooks, `run` writes pages and a summary to build/."""
 
 import argparse
-import hashlib
 import os
+import platform
 import shutil
 import sys
+import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
 import nbformat
+from fingerprint import fingerprint
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from sphinx.cmd.build import build_main
 
+import vgglab
+from vgglab import data
 from vgglab.files import write_text
 
+PACKAGE = Path(vgglab.__file__).parent
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 DOCS = ROOT / "docs"
@@ -25,7 +31,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-VARIES = "nbval-ignore-output"
+CELL_METADATA = ("slideshow", "tags")
 RESULT = "result"
 
 
@@ -39,13 +45,38 @@ def main():
 
 
 def refresh(paths):
-    """Execute each notebook and store its outputs; a second call changes no byte."""
+    """Execute each notebook whose fingerprint is not the stored one, and replace all its outputs.
+
+    It runs in an empty folder, so that no file beside it decides an output. The fingerprint is that from before: of
+    code that changes meanwhile it says that the notebook is stale.
+    """
+    find_data()
     for path in paths:
-        before = nbformat.read(path, as_version=4)
-        notebook = execute(nbformat.from_dict(before), path.stem)
-        tidy(notebook, before)
+        notebook = nbformat.read(path, as_version=4)
+        now = fingerprint(notebook, PACKAGE)
+        if notebook.metadata.get("vgglab", {}).get("fingerprint") == now:
+            print(f"{path.stem:28} unchanged")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            alone = Path(folder) / "notebooks"
+            alone.mkdir()
+            execute(notebook, path.stem, alone)
+        tidy(notebook, now)
         write_text(path, nbformat.writes(notebook, indent=1) + "\n")
     return 0
+
+
+def find_data():
+    """Exit where the real data is missing, from which stored outputs are; else let kernels find it from any folder."""
+    try:
+        data.load("fashion-mnist", download=False)
+    except FileNotFoundError:
+        sys.exit(
+            "The stored outputs are those of the real Fashion-MNIST, which is not here: "
+            "put its four gz files into a folder and name it in VGGLAB_DATA"
+        )
+    if named := os.environ.get("VGGLAB_DATA"):
+        os.environ["VGGLAB_DATA"] = str(Path(named).expanduser().absolute())
 
 
 def run(paths):
@@ -59,7 +90,7 @@ def run(paths):
     for path in paths:
         notebook, start = nbformat.read(path, as_version=4), time.perf_counter()
         try:
-            execute(notebook, path.stem)
+            execute(notebook, path.stem, NOTEBOOKS)
             outcome = "ran"
         except (CellExecutionError, DeadKernelError) as error:
             print(error, file=sys.stderr)
@@ -78,8 +109,8 @@ def run(paths):
     return int(failed)
 
 
-def execute(notebook, name):
-    """Run every cell in place in a fresh kernel, in notebooks/, showing progress; return the notebook."""
+def execute(notebook, name, folder):
+    """Run every cell in place in a fresh kernel, in a folder, showing progress."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
     done, start = 0, time.perf_counter()
 
@@ -100,27 +131,21 @@ def execute(notebook, name):
         timeout=600,
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        resources={"metadata": {"path": str(folder)}},
         on_cell_executed=show,
     )
     client.execute()
-    return notebook
 
 
-def tidy(notebook, before):
-    """Drop what differs between two runs: foreign metadata, and new outputs of cells that vary.
-
-    Such a cell keeps its stored output as long as its source is the one that gave it.
-    """
-    notebook.metadata = nbformat.from_dict(METADATA)
-    stored = {cell.id: cell.get("outputs") for cell in before.cells}
+def tidy(notebook, now):
+    """Leave only the metadata that belong to a lesson: what it was executed with, and tags and slides of cells."""
+    packages = {name: version(name) for name in ("torch", "torchvision", "numpy", "matplotlib")}
+    versions = {"python": platform.python_version(), **packages, "vgglab": vgglab.__version__}
+    notebook.metadata = nbformat.from_dict({**METADATA, "vgglab": {"fingerprint": now, "versions": versions}})
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-        if VARIES in cell.metadata.get("tags", []):
-            source = hashlib.sha256(cell.source.encode()).hexdigest()[:12]
-            if cell.metadata.get("output_of") == source and stored[cell.id]:
-                cell.outputs = stored[cell.id]
-            cell.metadata["output_of"] = source
+        cell.metadata = nbformat.from_dict(
+            {name: cell.metadata[name] for name in CELL_METADATA if name in cell.metadata}
+        )
 
 
 def result_lines(notebook):
