@@ -1,7 +1,6 @@
 """One measurement in a process of its own: python benchmarks/sides.py NAME JSON-ARGUMENTS prints a JSON result."""
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -12,6 +11,11 @@ import torch
 from torch import nn
 
 from vgglab import data, machine, training
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 BATCH = 128
 
@@ -122,10 +126,12 @@ def synchronize():
 
 
 def peak_mb():
-    """The largest memory this process has held, in MB: the GPU's where there is one."""
+    """The largest memory this process has held, in MB: the GPU's where there is one. Windows does not tell."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    if resource is None:
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ test ! -e offline
 @pytest.fixture
 def clone(tmp_path):
     """A folder with all that the set-up reads."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
     folder = tmp_path / "clone"
     (folder / "tools").mkdir(parents=True)
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "tools/alone.py"):
