@@ -255,6 +255,7 @@ def test_a_change_of_what_a_notebook_runs_or_reads_is_noticed(shop, name, old, n
         ("till.py", "Add up.", "Sum up."),
         ("till.py", "# of all", "# of everything"),
         ("rules.py", "(x, digits=2):", "(x: float, digits: int = 2) -> Bill:"),
+        ("till.py", "from shop import rules", "import shop.rules as rules"),
         ("limits.py", "LIMIT", "from typing import Final\nLIMIT: Final"),
         ("signs/__init__.py", "'bye'", "'bye', 'hello'"),
         ("signs/closed.py", "'bye'", "'good bye'"),
@@ -265,6 +266,12 @@ def test_a_change_of_anything_else_is_not(shop, name, old, new):
     before = fingerprint(as_json(*CELLS), shop)
     replaced(shop / name, old, new)
     assert fingerprint(as_json(*CELLS), shop) == before
+
+
+def test_a_name_is_the_same_from_a_package_and_from_its_module(shop):
+    ways = ("from shop.signs import hello", "from shop.signs.open import hello")
+    one, other = (fingerprint(as_json(f"{way}\nhello()"), shop) for way in ways)
+    assert one == other != fingerprint(as_json("from shop.signs import bye as hello\nhello()"), shop)
 
 
 def test_cells_and_new_records_are_noticed(shop):

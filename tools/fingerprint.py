@@ -25,9 +25,8 @@ def fingerprint(notebook, folder):
     package = Package(folder)
     modules = package.reached(main)
     code = sorted({package.digest(module) for module in modules if module.tree.body})
-    data = sorted(
-        (path.name, _digest(path.read_bytes().replace(b"\r\n", b"\n"))) for path in package.data(main, modules)
-    )
+    files = package.data(main, modules)
+    data = sorted((file.name, _digest(file.read_bytes().replace(b"\r\n", b"\n"))) for file in files)
     return _digest(json.dumps([package.digest(main), code, data]).encode())
 
 
@@ -71,16 +70,14 @@ class Package:
     """The modules and data files of a package, read and not imported."""
 
     def __init__(self, folder):
-        self.folder, self.modules = Path(folder), {}
+        self.folder = Path(folder)
 
     def __getitem__(self, name):
         """The module of this name, None where the package has none."""
-        if name not in self.modules:
-            path = self.folder.parent / name.replace(".", "/")
-            files = [path / "__init__.py", path.with_name(f"{path.name}.py")]
-            file = next((file for file in files if self.folder in file.parents and file.exists()), None)
-            self.modules[name] = file and _module(file.read_text(encoding="utf-8"), name, file == files[0])
-        return self.modules[name]
+        path = self.folder.parent / name.replace(".", "/")
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+            if self.folder in file.parents and file.exists():
+                return _module(file.read_text(encoding="utf-8"), name, file.parent == path)
 
     def reached(self, main):
         """The modules that main runs: those that it imports, those that these import, and so on."""
@@ -120,8 +117,8 @@ class Package:
         """The digest of a module's code and imports; of imports from the package only the names."""
         imports = set()
         for path, name, bound in module.used:
-            ours, is_module = self[path], name is None or self[f"{path}.{name}"]
-            imports.add(str((bound,) if ours and is_module else (name, bound) if ours else (path, name, bound)))
+            names = (bound,) if name in (None, bound) or self[f"{path}.{name}"] else (name, bound)
+            imports.add(str(names if self[path] else (path, name, bound)))
         return _digest(json.dumps([_plain(module.tree), sorted(imports)]).encode())
 
 
