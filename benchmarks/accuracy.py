@@ -12,8 +12,8 @@ import torch
 
 from vgglab import data, machine, training
 from vgglab.files import write_text
+from vgglab.verdicts import OWN
 
-RECORDS = Path(__file__).parent.parent / "records"
 CPU, GPU = training.RECIPES["cpu"], training.RECIPES["gpu"]
 TARGETS = {
     "cpu": {
@@ -36,10 +36,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--precision", default="auto", choices=machine.PRECISIONS)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--records", type=Path, default=OWN, help="the folder to write to; default: %(default)s")
     options = parser.parse_args()
     device = "cuda" if options.device == "gpu" else "cpu"
     dataset = data.load("fashion-mnist")
-    path = RECORDS / f"accuracy-{options.device}.json"
+    path = options.records / f"accuracy-{options.device}.json"
     record = json.loads(path.read_text()) if path.exists() else {}
     for name, recipe in TARGETS[options.device].items():
         if options.targets and name.split()[0] not in options.targets:

@@ -1,6 +1,7 @@
 """Hold vgglab's training against Dive into Deep Learning's on this machine: python benchmarks/bench.py cpu|gpu.
 
-Both sides are measured in turn, each time in a new process; the medians and their ratios go to records/.
+Both sides are measured in turn, each time in a new process; the medians and their ratios go to records/. What is
+to ship goes to vgglab/records, and python benchmarks/figure.py draws it for the README.
 """
 
 import argparse
@@ -12,20 +13,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-import figure
 import torch
 
 from vgglab import cost, data, machine
 from vgglab.files import write_text
+from vgglab.verdicts import OWN
 
 HERE = Path(__file__).parent
-RECORDS = HERE.parent / "records"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("device", choices=("cpu", "gpu"))
     parser.add_argument("--rounds", type=int, default=3, help="times that both sides are measured (default: 3)")
+    parser.add_argument("--records", type=Path, default=OWN, help="the folder to write to; default: %(default)s")
     options = parser.parse_args()
     if (options.device == "gpu") != torch.cuda.is_available():
         sys.exit("bench.py gpu needs a GPU" if options.device == "gpu" else "bench.py cpu is for machines without GPU")
@@ -39,10 +40,9 @@ def main():
         "comparisons": {name: compare(name, *sides, options.rounds) for name, sides in comparisons(precision).items()},
     }
     record["share of the machine"] = shares(record["comparisons"], precision)
-    path = RECORDS / f"benchmark-{options.device}.json"
+    path = options.records / f"benchmark-{options.device}.json"
     write_text(path, json.dumps(record, indent=1) + "\n")
     write_text(path.with_suffix(".md"), table(record))
-    figure.draw(options.device)
     print(table(record))
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's record as a figure: python benchmarks/figure.py cpu|gpu draws docs/benchmark-DEVICE.png anew."""
+"""The shipped benchmark as a figure: python benchmarks/figure.py cpu|gpu draws docs/benchmark-DEVICE.png anew."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.ticker import NullFormatter
 
 from vgglab.plots.style import BLUE, GREY, figure
+from vgglab.verdicts import SHIPPED
 
 
 def ratios(record):
@@ -32,10 +33,9 @@ def ratios(record):
 
 
 def draw(device):
-    """Draw the figure of records/benchmark-DEVICE.json into docs/."""
-    root = Path(__file__).parent.parent
-    record = json.loads((root / "records" / f"benchmark-{device}.json").read_text())
-    ratios(record).savefig(root / "docs" / f"benchmark-{device}.png")
+    """Draw the figure of the shipped benchmark-DEVICE.json into docs/."""
+    record = json.loads((SHIPPED / f"benchmark-{device}.json").read_text(encoding="utf-8"))
+    ratios(record).savefig(Path(__file__).parent.parent / "docs" / f"benchmark-{device}.png")
 
 
 if __name__ == "__main__":

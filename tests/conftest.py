@@ -3,7 +3,9 @@ import os
 import pytest
 import torch
 
-from vgglab import data
+from vgglab import data, verdicts
+
+os.environ["VGGLAB_RECORDS"] = str(verdicts.SHIPPED)  # not what somebody recorded here
 
 
 @pytest.fixture(scope="session")

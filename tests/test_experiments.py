@@ -457,6 +457,40 @@ def test_the_largest_record_stays_small(tmp_path):
     assert verdicts.read(tmp_path / "large.json")["runs"] == runs
 
 
-def test_a_file_of_another_kind_in_the_folder_is_passed_over(tmp_path):
+def test_a_file_of_another_kind_in_the_folder_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("VGGLAB_RECORDS", str(tmp_path))
     (tmp_path / "benchmark-cpu.json").write_text('{"rounds": 3}')
     assert runner._known(tmp_path / "depth.json") == {}
+
+
+# Where records are
+
+
+def test_your_own_records_are_found_before_the_shipped_ones(tmp_path, monkeypatch):
+    def write(folder, name, seconds):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        runner._write({"data": "", "facts": {}, "networks": {"A": {}}, "runs": [
+            {"network": "A", "seed": 0, "results": {}, "learned": True, "parameters": 1, "macs": 1, "seconds": seconds,
+             "machine": {"device": "abacus", "torch": "2.0", "date": "2026-01-01"}}
+        ]}, tmp_path / folder / name)  # fmt: skip
+
+    monkeypatch.delenv("VGGLAB_RECORDS")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert len(experiments.load_record("depth").runs) > 1 and len(verdicts.find_records("benchmark-*.json")) == 1
+    for seconds, folder in enumerate(("records", "notebooks/records")):
+        write(folder, "depth.json", seconds)
+        assert experiments.load_record("depth").runs[0]["seconds"] == seconds
+    write("records", "depth-gpu.json", 2)
+    assert experiments.load_record("depth", "gpu").runs[0]["seconds"] == 2
+    found = [path.resolve() for path in verdicts.find_records("depth*.json")]
+    assert found == [tmp_path / "records" / "depth-gpu.json", tmp_path / "notebooks" / "records" / "depth.json"]
+    monkeypatch.setenv("VGGLAB_RECORDS", str(verdicts.SHIPPED))
+    assert len(experiments.load_record("depth").runs) > 1
+
+
+def test_runs_that_are_shipped_are_copied_to_your_own_records(garments, tmp_path, monkeypatch, capsys):
+    shipped = runner.run(tiny(), garments, tmp_path / "shipped" / "one.json")
+    monkeypatch.setenv("VGGLAB_RECORDS", str(tmp_path / "shipped"))
+    own = runner.run(tiny(), garments, tmp_path / "records" / "one.json")
+    assert own == shipped and "one: 0 of 4 runs to do" in capsys.readouterr().out

@@ -257,7 +257,7 @@ def add_experiment(commands):
         "--size", default="cpu", choices=verdicts.SIZES, help="small for a CPU (the default), large for a GPU"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (the default)")
-    parser.add_argument("--records", type=Path, default=verdicts.RECORDS, help="their folder; default: %(default)s")
+    parser.add_argument("--records", type=Path, default=verdicts.OWN, help="where to write; default: %(default)s")
     parser.set_defaults(run=_command)
 
 

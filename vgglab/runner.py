@@ -21,9 +21,9 @@ def run(experiment, dataset, path, *, seeds=None, device="auto"):
 
     seeds (their number) is the experiment's where None. Seed by seed the training images are drawn anew from
     dataset.train, the same for all networks, so that differences are paired; the test images are the first of
-    dataset.test. A run that another record in the folder has is copied, not trained again, and one whose
-    configuration is no longer the experiment's is dropped. A run that is stopped goes on at its last epoch. Raises
-    ValueError for a file that is no record.
+    dataset.test. A run that another record has, in the folder or where records are looked for, is copied and not
+    trained again, and one whose configuration is no longer the experiment's is dropped. A run that is stopped goes on
+    at its last epoch. Raises ValueError for a file that is no record.
     """
     path, device = checks.path("path", path), machine.find_device(device)
     seeds = experiment.seeds if seeds is None else checks.integer("seeds", seeds, 1, checks.LARGEST)
@@ -110,9 +110,9 @@ def _resolved(networks, facts):
 
 
 def _known(path):
-    """The runs of the other experiments' records in the folder of path, by their key; other files are passed over."""
+    """The runs of all other records that can be found, by their key; other files are passed over."""
     runs = {}
-    for other in set(path.parent.glob("*.json")) - {path}:
+    for other in {file for folder in (path.parent, *verdicts.folders()) for file in folder.glob("*.json")} - {path}:
         try:
             content = verdicts.read(other)
         except ValueError:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from vgglab import checks
 
-RECORDS = Path(__file__).resolve().parents[1] / "records"
+OWN, SHIPPED = Path("records"), Path(__file__).parent / "records"
 SIZES = ("cpu", "gpu")
 CONTENT = {"data": str, "facts": dict, "networks": dict, "runs": list}
 LARGEST, LARGEST_DEGREES = 1e100, 1e6
@@ -112,7 +113,7 @@ class Record:
 
 
 def load_record(name, size="cpu", folder=None):
-    """Return the Record of an experiment, size "cpu" or "gpu"; folder is the repository's records where None.
+    """Return the Record of an experiment, size "cpu" or "gpu", from a folder, or where None the one that is found.
 
     Raises FileNotFoundError with the command that makes it where there is none, ValueError for a damaged file.
     """
@@ -124,13 +125,29 @@ def load_record(name, size="cpu", folder=None):
     return Record(path.stem, content["data"], content["facts"], content["networks"], runs)
 
 
+def folders():
+    """Return where records are looked for: records/ here and one folder above, then the shipped ones.
+
+    Where VGGLAB_RECORDS names a folder, it is the only one.
+    """
+    only = os.environ.get("VGGLAB_RECORDS")
+    return [Path(only)] if only else [OWN, Path("..") / OWN, SHIPPED]
+
+
+def find_records(pattern):
+    """Return the paths of the records of a pattern, such as "accuracy-*.json", in the order of their names."""
+    found = {path.name: path for folder in reversed(folders()) for path in folder.glob(pattern)}
+    return [found[name] for name in sorted(found)]
+
+
 def record_path(name, size="cpu", folder=None):
     """Return where the record of an experiment is kept: NAME.json, or NAME-gpu.json for the large size."""
     checks.choice("size", size, SIZES)
     if not isinstance(name, str) or not name.isprintable():
         raise TypeError(f"name must be that of an experiment, not {name!r}")
-    folder = RECORDS if folder is None else checks.path("folder", folder)
-    return folder / (f"{name}.json" if size == "cpu" else f"{name}-{size}.json")
+    file = f"{name}.json" if size == "cpu" else f"{name}-{size}.json"
+    paths = [one / file for one in (folders() if folder is None else [checks.path("folder", folder)])]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def read(path):
