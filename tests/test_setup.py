@@ -15,6 +15,8 @@ import rattler
 import yaml
 from packaging.specifiers import SpecifierSet
 
+from vgglab.__main__ import EXAMPLES, command_line
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import buttons  # noqa: E402
@@ -47,6 +49,27 @@ def test_the_devcontainer_sets_up_as_the_readme_does():
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert container["image"].startswith("python:3.") and container["postCreateCommand"] == "make .venv/ready TORCH=cpu"
     assert "READY := .venv/ready" in (ROOT / "Makefile").read_text()
+
+
+def test_every_command_in_the_readme_and_the_guide_exists():
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/teaching.md"))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+    assert {"lab", "test", "run", "pages", "slides"} <= named <= targets
+    lines = re.findall(r"-m vgglab ([^`\n]+)", text + EXAMPLES.replace("\\\n", ""))
+    assert len(lines) >= 8
+    for line in lines:
+        command_line().parse_args(line.split())
+
+
+def test_the_readme_says_how_long_the_course_takes():
+    cells = [cell for path in (ROOT / "notebooks").glob("*.ipynb") for cell in nbformat.read(path, 4).cells]
+    lessons, exercises = (
+        sum(int(minutes) for cell in cells for minutes in re.findall(pattern, cell.source, re.MULTILINE))
+        for pattern in (r"^(\d+) minutes,", r"^\*\*[A-Z]+-\d\*\* · (\d+) min")
+    )
+    hours = f"about {lessons / 60:.0f} hours, with their exercises about {(lessons + exercises) / 60:.0f}"
+    assert hours in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -21,17 +21,23 @@ examples:
 
 
 def main(arguments=None):
+    parser = command_line()
+    options = parser.parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")  # a log may be in an encoding that has no ×
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+def command_line():
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m vgglab", description="The course on VGG, from the command line.")
     subparsers = parser.add_subparsers(title="commands", required=True)
     add_train(subparsers)
     experiments.add_experiment(subparsers)
     progress.add_progress(subparsers)
-    options = parser.parse_args(arguments)
-    sys.stdout.reconfigure(errors="replace")  # a log may be in an encoding that has no ×
-    try:
-        options.run(options)
-    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+    return parser
 
 
 def add_train(subparsers):
