@@ -14,7 +14,7 @@ INSTALL = """\
 import importlib.util
 
 if importlib.util.find_spec("vgglab") is None:  # a rented notebook, such as Colab's
-    %pip install --quiet git+https://github.com/{repository}"""
+    %pip install --quiet 'vgglab[course] @ git+https://github.com/{repository}'"""
 
 
 def main(repository, root=ROOT):

@@ -73,6 +73,16 @@ def sequence(name, value):
     return list(value)
 
 
+@contextmanager
+def extra(name):
+    """Say of a module that cannot be imported within which extra brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f'{error.name} is not installed: pip install "vgglab[{name}]"'
+        raise ModuleNotFoundError(message, name=error.name) from None
+
+
 def path(name, value):
     """Return value, a str or a Path, as a Path with "~" replaced; raise TypeError or ValueError otherwise."""
     if not isinstance(value, (str, Path)):

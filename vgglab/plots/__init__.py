@@ -1,7 +1,10 @@
 """Every figure of the course; each function returns a matplotlib Figure, which a notebook shows by itself."""
 
-import matplotlib
-import matplotlib_inline.backend_inline  # noqa: F401  registers the PNG display of figures in notebooks
+from vgglab import checks
+
+with checks.extra("course"):
+    import matplotlib
+    import matplotlib_inline.backend_inline  # noqa: F401  registers the PNG display of figures in notebooks
 
 from vgglab.plots.blocks import configurations, ledger_bars
 from vgglab.plots.experiments import error_rates, forest, learned_grid, pairing
