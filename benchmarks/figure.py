@@ -23,7 +23,7 @@ def ratios(record):
         )  # fmt: skip
     axis.axvline(1, color=GREY)
     axis.set(xscale="log", xlabel="vgglab's images/s divided by d2l's", yticks=range(len(comparisons)))
-    axis.set_yticklabels(comparisons)
+    axis.set_yticklabels(name.replace(", bfloat16", "\nbfloat16 against float32") for name in comparisons)
     axis.set_xlim(0.8, 60 * max(row["ratio"] for row in comparisons.values()))
     axis.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     axis.xaxis.set_minor_formatter(NullFormatter())
