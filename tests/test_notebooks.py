@@ -142,12 +142,11 @@ def test_refresh_executes_the_whole_notebook_or_changes_no_byte(tmp_path):
     assert second.cells[1].metadata == {"tags": ["nbval-ignore-output"]}
 
 
-def test_refresh_runs_where_nothing_else_is(tmp_path):
-    (tmp_path / "records").mkdir()
+def test_refresh_runs_where_no_other_file_or_record_is(tmp_path):
     path = tmp_path / "where.ipynb"
-    write_notebook(path, "from pathlib import Path; print(*Path('..').rglob('*'))")
-    assert tool("refresh", str(path), root=tmp_path).returncode == 0
-    assert nbformat.read(path, as_version=4).cells[0].outputs[0].text == "../notebooks\n"
+    write_notebook(path, "import os, pathlib; print(*pathlib.Path('..').rglob('*'), os.environ.get('VGGLAB_RECORDS'))")
+    assert tool("refresh", str(path), root=tmp_path, VGGLAB_RECORDS="own").returncode == 0
+    assert nbformat.read(path, as_version=4).cells[0].outputs[0].text.split() == ["../notebooks", "None"]
 
 
 def test_refresh_is_refused_without_the_real_data(tmp_path):

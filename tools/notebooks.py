@@ -47,10 +47,11 @@ def main():
 def refresh(paths):
     """Execute each notebook whose fingerprint is not the stored one, and replace all its outputs.
 
-    It runs in an empty folder, so that no file beside it decides an output. The fingerprint is that from before: of
-    code that changes meanwhile it says that the notebook is stale.
+    It runs in an empty folder, with the shipped records alone. The fingerprint is that from before: of code that
+    changes meanwhile it says that the notebook is stale.
     """
     find_data()
+    os.environ.pop("VGGLAB_RECORDS", None)
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         now = fingerprint(notebook, PACKAGE)
