@@ -1,5 +1,6 @@
 # make lab     set up, then open the course in JupyterLab; with TORCH=cpu, also below, PyTorch for the CPU alone
 # make test    set up, then run every test, the notebooks' included
+# make newcomer     execute the lessons as a newcomer has them: installed, alone, without data or network, AVX2 at most
 # make run     set up, then execute the course without a browser; pages and a summary in build/
 # make pages   build the course as a site from the stored outputs, in build/site/
 # make slides  build a deck of slides for each lesson, in build/slides/
@@ -8,8 +9,9 @@
 # make bench   hold the training against Dive into Deep Learning's, a quarter of an hour; into records/
 # make accuracy     time the training to 91, 93 and 94 % on a CPU, an hour; into records/
 # make bench-gpu    both on a GPU
-# make experiments  repeat the paper's comparisons on a CPU, an hour; what records/ has is not run again
+# make experiments  repeat the paper's comparisons on a CPU, an hour; into records/, with the runs that are shipped
 # make experiments-gpu  the same on a GPU, larger
+#              Lessons read records/ before what is shipped; to ship, give these commands --records vgglab/records
 # make lint    check the style of the code
 
 PYTHON ?= python3
@@ -26,13 +28,16 @@ else ifneq ($(TORCH),)
 $(error TORCH must be cpu, or left out, not $(TORCH))
 endif
 
-.PHONY: lab test run pages slides buttons refresh bench accuracy bench-gpu experiments experiments-gpu lint clean
+.PHONY: lab test newcomer run pages slides buttons refresh bench accuracy bench-gpu experiments experiments-gpu lint clean
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB_ARGS)
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env tests notebooks
+
+newcomer: $(READY)
+	$(BIN)/python tools/newcomer.py
 
 run: $(READY)
 	$(BIN)/python tools/notebooks.py run

@@ -1,5 +1,6 @@
 """The set-up files agree with one another."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import buttons  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS, GROUPS = PROJECT["project"]["optional-dependencies"], PROJECT["dependency-groups"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 
@@ -29,20 +31,61 @@ def names(requirements):
     return {re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9_.-]+", line)[0]).lower() for line in requirements}
 
 
-def test_conda_gives_python_pip_and_make_and_pip_gives_the_rest():
+def test_conda_gives_python_pip_and_make_and_pip_gives_what_lessons_tests_and_pages_need():
     specs = [rattler.MatchSpec(line) for line in ENVIRONMENT["dependencies"] if isinstance(line, str)]
     versions = {spec.name.normalized: str(spec.version) for spec in specs}
     assert versions.keys() == {"python", "pip", "make"}
     assert versions["python"] == PROJECT["project"]["requires-python"]
     pip_lines = next(line["pip"] for line in ENVIRONMENT["dependencies"] if isinstance(line, dict))
-    assert pip_lines == ["--constraint constraints.txt", "--editable ."]
+    assert pip_lines[:2] == ["--constraint constraints.txt", "--editable .[lab]"]
+    assert pip_lines[2:] == sorted(names(GROUPS["test"])) + sorted(names(GROUPS["pages"]))
+    assert f"pip install --no-deps {GROUPS['compare'][0]}" in (ROOT / "environment.yml").read_text()
 
 
 def test_constraints_pin_every_requirement_and_name_no_address():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.!]+", line) for line in lines)
-    wanted = names(PROJECT["project"]["dependencies"]) | names(sum(PROJECT["dependency-groups"].values(), []))
-    assert wanted <= names(lines)
+    required = PROJECT["project"]["dependencies"], *EXTRAS.values(), *GROUPS.values()
+    assert names(sum(required, [])) <= names(lines) | {"vgglab"}
+
+
+IMPORTED = re.compile(r"^ *(?:from|import) (\w+)", re.MULTILINE)
+
+
+def test_the_module_and_the_lessons_import_what_their_requirements_bring():
+    lessons = [cell.source for path in (ROOT / "notebooks").glob("*.ipynb") for cell in nbformat.read(path, 4).cells]
+    modules = [path.read_text(encoding="utf-8") for path in (ROOT / "vgglab").rglob("*.py")]
+    packages = importlib.metadata.packages_distributions()
+    imported = {name for text in lessons + modules for name in IMPORTED.findall(text) if name in packages}
+    brought = names(PROJECT["project"]["dependencies"] + EXTRAS["course"])
+    assert {name for name in imported if not names(packages[name]) & brought} <= {"IPython", "d2l", "vgglab"}
+
+
+WITHOUT_EXTRAS = """
+import pkgutil, sys
+sys.modules |= dict.fromkeys(sys.argv[1:])  # None: it cannot be imported
+import vgglab
+from vgglab.__main__ import command_line, main
+for module in pkgutil.walk_packages(vgglab.__path__, "vgglab.", onerror=lambda name: None):
+    if not module.name.startswith("vgglab.plots"):
+        __import__(module.name)
+command_line().parse_args(["train"])
+for needs_extras in (lambda: main(["progress", "."]), lambda: __import__("vgglab.plots")):
+    try:
+        needs_extras()
+    except (SystemExit, ImportError) as error:
+        print(error)
+"""
+
+
+def test_all_but_the_course_works_without_extras_and_the_course_names_its_own():
+    absent = {name.replace("-", "_") for name in names(EXTRAS["course"] + EXTRAS["lab"])} - {"vgglab"} | {"IPython"}
+    command = [sys.executable, "-c", WITHOUT_EXTRAS, *absent]
+    done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    progress, plots = done.stdout.splitlines()
+    assert progress == 'python -m vgglab: nbformat is not installed: pip install "vgglab[course]"'
+    assert plots == 'matplotlib is not installed: pip install "vgglab[course]"'
 
 
 def test_the_devcontainer_sets_up_as_the_readme_does():
