@@ -16,6 +16,7 @@ import rattler
 import yaml
 from packaging.specifiers import SpecifierSet
 
+import vgglab
 from vgglab.__main__ import EXAMPLES, command_line
 
 ROOT = Path(__file__).parent.parent
@@ -122,6 +123,13 @@ def test_what_github_reads_keeps_to_its_schema(schema, file):
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(ROOT / file)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert citation["version"] == newest == vgglab.__version__
+    assert f"version {newest}." in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_workflow_tests_every_python_and_runs_the_lessons_elsewhere_too():
