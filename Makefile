@@ -1,4 +1,4 @@
-# make lab     set up, then open the course in JupyterLab; with TORCH=cpu, also below, PyTorch for the CPU alone
+# make lab     set up, then open the course in JupyterLab
 # make test    set up, then run every test, the notebooks' included
 # make newcomer     execute the lessons as a newcomer has them: installed, alone, without data or network, AVX2 at most
 # make run     set up, then execute the course without a browser; pages and a summary in build/
@@ -13,6 +13,8 @@
 # make experiments-gpu  the same on a GPU, larger
 #              Lessons read records/ before what is shipped; to ship, give these commands --records vgglab/records
 # make lint    check the style of the code
+#
+# The first of them sets up; with TORCH=cpu behind it, with PyTorch for the CPU alone.
 
 PYTHON ?= python3
 BIN := .venv/bin

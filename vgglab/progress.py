@@ -1,6 +1,7 @@
 """What a learner has done: the lines that the exercises' checks left in the saved notebooks."""
 
 import csv
+import glob
 import re
 from pathlib import Path
 
@@ -87,11 +88,18 @@ def add_progress(commands):
 
 
 def _command(options):
+    folders = list(_found(options.folders))
     if options.csv:
-        write_csv(options.folders, options.csv)
-        print(f"{len(options.folders)} learners in {options.csv}")
+        write_csv(folders, options.csv)
+        print(f"{len(folders)} learners in {options.csv}")
         return
-    for folder in options.folders:
-        if len(options.folders) > 1:
+    for folder in folders:
+        if len(folders) > 1:
             print(learner(folder))
         print(*table(progress(folder)), sep="\n")
+
+
+def _found(folders):
+    """The folders, those of a pattern such as class/* too, which the shells of Windows hand on as it is."""
+    for folder in folders:
+        yield from [folder] if folder.exists() else map(Path, sorted(glob.glob(str(folder))) or [folder])
