@@ -110,7 +110,7 @@ class Dataset:
         count = checks.integer("count", count, at_least=1)
         if count >= len(self.train):
             raise ValueError(f"count must be below the {len(self.train)} training images, not {count}")
-        order = torch.randperm(len(self.train), generator=_generator(seed, "cpu"))
+        order = torch.randperm(len(self.train), generator=_generator(seed, "cpu"), device="cpu")
         return Dataset(self.name, self.train[order[count:]], self.train[order[:count]])
 
 
@@ -169,12 +169,12 @@ def canvas(images, size, scales, seed=0):
     smallest, largest = checks.pair("scales", scales, 1, LARGEST_SIDE)
     checks.integer("the largest of scales", largest, at_least=smallest)
     generator = _generator(seed, "cpu")
-    pixels = torch.empty(*images.pixels.shape[:2], size, size, dtype=torch.uint8)
+    pixels = images.pixels.new_empty(*images.pixels.shape[:2], size, size)
     for picture, image in zip(pixels, images.pixels, strict=True):
-        side = torch.randint(smallest, largest + 1, (), generator=generator).item()
+        side = torch.randint(smallest, largest + 1, (), generator=generator, device="cpu").item()
         scaled = F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True)[0].round().byte()
         room = size - side  # negative where the picture is smaller: padding by it cuts
-        offsets = torch.randint(min(0, room), max(0, room) + 1, (2,), generator=generator)
+        offsets = torch.randint(min(0, room), max(0, room) + 1, (2,), generator=generator, device="cpu")
         top, left = offsets.tolist()
         picture.copy_(F.pad(scaled, (left, room - left, top, room - top)))
     return replace(images, pixels=pixels)

@@ -190,7 +190,7 @@ def reach(model, input_shape, layer, unit):
     model = structural_copy(
         model, lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
     )
-    image = torch.rand(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, *shape, dtype=torch.float64, device="cpu", generator=torch.Generator().manual_seed(0))
 
     @torch.inference_mode()
     def depends_on(rows=slice(None), cols=slice(None)):

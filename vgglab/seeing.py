@@ -73,7 +73,8 @@ def cut(pictures, region):
         raise ValueError(f"region must be (top, left, bottom, right), not {region!r}")
     region = Region(*ends)
     height, width = pictures.shape[-2:]
-    rows, columns = torch.arange(region.top, region.bottom + 1)[:, None], torch.arange(region.left, region.right + 1)
+    rows = torch.arange(region.top, region.bottom + 1, device=pictures.device)[:, None]
+    columns = torch.arange(region.left, region.right + 1, device=pictures.device)
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
     part = pictures[..., rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
     return part.float().masked_fill(outside, math.nan)
@@ -168,7 +169,7 @@ def confusion(labels, answers, classes):
     classes = checks.integer("classes", classes, 1, LARGEST_TABLE)
     labels = _class_numbers("labels", labels, classes)
     answers = _class_numbers("answers", answers, classes, len(labels))
-    return (labels * classes + answers).bincount(minlength=classes**2).view(classes, classes)
+    return (labels * classes + answers.to(labels.device)).bincount(minlength=classes**2).view(classes, classes)
 
 
 def shifted(x, down, right, background=BLACK):

@@ -17,14 +17,18 @@ def initialize(model, scheme="kaiming", seed=None):
     """Draw the weights of every convolution and FC layer anew, set their biases to zero, and return the model.
 
     "paper" is N(0, variance 0.01) as section 3.1 writes it, "std-0.01" the reading that most code has instead,
-    "xavier" and "kaiming" the two later ones. seed None draws from torch's global generator. Raises ValueError
-    for an unknown scheme.
+    "xavier" and "kaiming" the two later ones. A seed gives the same weights on every device; None draws from torch's
+    global generator. Raises ValueError for an unknown scheme.
     """
     draw = INITIALIZATIONS[checks.choice("scheme", scheme, INITIALIZATIONS)]
     generator = None if seed is None else torch.Generator().manual_seed(checks.seed(seed))
     for module in checks.module("model", model).modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            draw(module.weight, generator)
+            weight = module.weight.detach()
+            if generator is None or weight.device.type in ("cpu", "meta"):
+                draw(weight, generator)
+            else:
+                weight.copy_(draw(torch.empty_like(weight, device="cpu"), generator))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model

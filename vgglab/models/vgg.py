@@ -107,7 +107,7 @@ def init_from(model, trained):
 def from_torchvision(config, state_dict):
     """Return configuration A, B, D or E with torchvision's weights (vgg11, 13, 16, 19, plain or _bn), size 224.
 
-    Raises ValueError for a state dict of another network, naming the difference, and for weights that hold NaN
+    It lies on the device of the weights. Raises ValueError for a state dict of another network, naming the difference, and for weights that hold NaN
     or infinity, as the classifier of torchvision's IMAGENET1K_FEATURES does.
     """
     checks.choice("config", config, ("A", "B", "D", "E"))
@@ -132,7 +132,7 @@ def from_torchvision(config, state_dict):
     broken = [name for name, tensor in state_dict.items() if not tensor.isfinite().all()]
     if broken:
         raise ValueError(f"state_dict holds NaN or infinity in {', '.join(broken)}: these weights classify nothing")
-    model.to_empty(device="cpu").load_state_dict(state_dict)
+    model.to_empty(device=state_dict[FIRST_AND_LAST[0]].device).load_state_dict(state_dict)
     return model
 
 
