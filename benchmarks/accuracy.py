@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from vgglab import data, machine, training
-from vgglab.files import write_text
+from vgglab._files import write_text
 
 RECORDS = Path(__file__).parent.parent / "records"
 CPU, GPU = training.RECIPES["cpu"], training.RECIPES["gpu"]

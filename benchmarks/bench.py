@@ -16,7 +16,7 @@ import figure
 import torch
 
 from vgglab import cost, data, machine
-from vgglab.files import write_text
+from vgglab._files import write_text
 
 HERE = Path(__file__).parent
 RECORDS = HERE.parent / "records"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.ticker import NullFormatter
 
-from vgglab.plots.style import BLUE, GREY, figure
+from vgglab.course.figures.style import BLUE, GREY, figure
 
 
 def ratios(record):

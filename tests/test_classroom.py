@@ -31,9 +31,10 @@ from packaging.specifiers import SpecifierSet
 from torch import nn
 from torchvision.datasets import FashionMNIST
 
-from vgglab import checkpoint, data, training
+from vgglab import data
 from vgglab.__main__ import main
-from vgglab.training import Recipe, evaluate, fit
+from vgglab.data.fashion_mnist import FILES, _cache
+from vgglab.training import Recipe, checkpoint, evaluate, fit
 
 ROOT = Path(__file__).parent.parent
 STUDENTS = 30
@@ -57,10 +58,11 @@ CLASS = """
 import json, multiprocessing, sys, time
 import filelock, platformdirs
 from torchvision.datasets import FashionMNIST
-from vgglab import data
+from vgglab import _files, data
+from vgglab.data.fashion_mnist import FILES
 
-students, files, mirrors, resources, data.NETWORK_TIMEOUT = json.loads(sys.argv[1])
-data.FILES.update(files)
+students, files, mirrors, resources, _files.NETWORK_TIMEOUT = json.loads(sys.argv[1])
+FILES.update(files)
 FashionMNIST.mirrors, FashionMNIST.resources = mirrors, resources
 context = multiprocessing.get_context("fork")
 everyone = context.Barrier(students)
@@ -84,7 +86,7 @@ with context.Pool(students) as pool:
 
 def whole_class(mirrors, resources, timeout):
     """Each student's outcome and seconds."""
-    return zip(*python(CLASS, json.dumps([STUDENTS, data.FILES, mirrors, resources, timeout])), strict=True)
+    return zip(*python(CLASS, json.dumps([STUDENTS, FILES, mirrors, resources, timeout])), strict=True)
 
 
 def test_thirty_at_once_download_once_and_all_have_the_whole_data(mirror, small_set, tmp_path, monkeypatch):
@@ -147,7 +149,7 @@ def falls_back(garments, capsys, reason):
 def drawn(garments, monkeypatch, empty_cache):
     """No data anywhere, and the small drawn set as what is fallen back to."""
     monkeypatch.delenv("VGGLAB_DATA", raising=False)
-    monkeypatch.setattr(data, "drawn_garments", lambda: garments)
+    monkeypatch.setattr("vgglab.data.fashion_mnist.drawn_garments", lambda: garments)
     return garments
 
 
@@ -187,7 +189,7 @@ def test_a_network_that_answers_something_else_is_no_network(drawn, capsys, monk
     with server(answer) as address:
         monkeypatch.setattr(FashionMNIST, "mirrors", [address])
         falls_back(drawn, capsys, reason)
-    assert not list(data._cache().glob("*ubyte*"))
+    assert not list(_cache().glob("*ubyte*"))
 
 
 # Permissions do not bind root, who therefore becomes nobody, inside the folder, after everything is imported.
@@ -196,9 +198,10 @@ import json, os, sys
 import filelock, platformdirs
 from torchvision.datasets import FashionMNIST
 from vgglab import data
+from vgglab.data.fashion_mnist import FILES
 
 os.chdir(sys.argv[1])
-data.FILES.update(json.loads(sys.argv[2]))
+FILES.update(json.loads(sys.argv[2]))
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -240,7 +243,7 @@ def read_only(small_set):
 
 def test_a_read_only_folder_is_read_and_nothing_is_written_anywhere(read_only):
     before = {path: path.stat() for path in (read_only, *read_only.iterdir())}
-    said = python(STUDENT, read_only, json.dumps(data.FILES), "fashion-mnist", "download")
+    said = python(STUDENT, read_only, json.dumps(FILES), "fashion-mnist", "download")
     assert said == {"outcome": ["fashion-mnist", 50, 20], "writing": []}
     for path, stat in before.items():
         assert (path.stat().st_mtime_ns, path.stat().st_size) == (stat.st_mtime_ns, stat.st_size)
@@ -249,7 +252,7 @@ def test_a_read_only_folder_is_read_and_nothing_is_written_anywhere(read_only):
 
 def test_a_file_that_may_not_be_read_is_named_and_not_called_damaged(read_only):
     (read_only / "train-labels-idx1-ubyte.gz").chmod(0)
-    said = python(STUDENT, read_only, json.dumps(data.FILES), "auto")
+    said = python(STUDENT, read_only, json.dumps(FILES), "auto")
     kind, words = said["outcome"]
     assert kind == "PermissionError" and "train-labels-idx1-ubyte.gz" in words and "delete" not in words
 
@@ -257,9 +260,7 @@ def test_a_file_that_may_not_be_read_is_named_and_not_called_damaged(read_only):
 def test_a_home_that_may_not_be_written_is_as_no_network(read_only, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir(mode=0o555)
-    said = python(
-        STUDENT, empty, json.dumps(data.FILES), "fashion-mnist", "download", XDG_CACHE_HOME=str(empty / "cache")
-    )
+    said = python(STUDENT, empty, json.dumps(FILES), "fashion-mnist", "download", XDG_CACHE_HOME=str(empty / "cache"))
     kind, words = said["outcome"]
     assert kind == "FileNotFoundError" and re.search("Permission denied.*Three ways on", words)
     assert not list(empty.iterdir())
@@ -454,7 +455,7 @@ def test_the_command_line_out_of_gpu_memory_says_so_in_one_line(garments, tmp_pa
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(data, "load", lambda name: garments)
-    monkeypatch.setattr(training.F, "cross_entropy", out_of_memory)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", out_of_memory)
     with pytest.raises(SystemExit, match="python -m vgglab: the GPU's memory .* batch_size=70"):
         main(["train", "--width", "0.0625", "--batch-size", "70", "--device", "cpu", "--out", str(tmp_path)])
 

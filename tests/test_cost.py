@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from vgglab._trace import UnsupportedOperation
 from vgglab.cost import conv, ledger
-from vgglab.tracing import UnsupportedOperation
 
 torch.set_num_threads(1)
 

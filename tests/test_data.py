@@ -1,6 +1,7 @@
 """Reading, refusing and downloading Fashion-MNIST, and turning images into batches."""
 
 import gzip
+import hashlib
 import re
 import shutil
 import socket
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vgglab import data
+from vgglab.data.fashion_mnist import FILES, LAYOUTS, _find
+from vgglab.data.images import MEAN, STD
 
 
 def idx(values):
@@ -33,12 +36,12 @@ def small_set(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     folder = tmp_path / "small"
     folder.mkdir()
-    for name in data.FILES:
+    for name in FILES:
         count = 50 if name.startswith("train") else 20
         shape = (count, 28, 28) if "images" in name else (count,)
         content = idx(generator.integers(0, 10, shape, dtype=np.uint8))
         (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        monkeypatch.setitem(data.FILES, name, data.hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(FILES, name, hashlib.md5(content).hexdigest())
     return folder
 
 
@@ -57,7 +60,7 @@ def test_the_real_set_is_the_published_one(fashion_mnist):
         scaled = images.pixels.float() / 255
         assert scaled.mean().item() == pytest.approx(mean, abs=5e-5)
         assert scaled.std().item() == pytest.approx(std, abs=5e-5)
-    assert (data.MEAN, data.STD) == (0.2860, 0.3530)
+    assert (MEAN, STD) == (0.2860, 0.3530)
 
 
 def test_the_real_set_agrees_with_torchvision(fashion_mnist, tmp_path):
@@ -65,7 +68,7 @@ def test_the_real_set_agrees_with_torchvision(fashion_mnist, tmp_path):
 
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in Path(data._find(None)).glob("*.gz"):
+    for file in Path(_find(None)).glob("*.gz"):
         (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
     for train, ours in ((True, fashion_mnist.train), (False, fashion_mnist.test)):
         theirs = FashionMNIST(tmp_path, train=train)
@@ -75,7 +78,7 @@ def test_the_real_set_agrees_with_torchvision(fashion_mnist, tmp_path):
     assert torch.equal(unpacked.train.pixels, fashion_mnist.train.pixels)
 
 
-@pytest.mark.parametrize("layout", data.LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("unpack", [False, True])
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_every_layout_is_found(small_set, tmp_path, monkeypatch, layout, unpack, by_variable):
@@ -100,7 +103,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("name", data.FILES)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_a_damaged_file_is_refused_by_name(small_set, name, damage, unpacked):
@@ -155,7 +158,7 @@ def mirror(small_set, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/"
-    resources = [(file.name, data.hashlib.md5(file.read_bytes()).hexdigest()) for file in sorted(small_set.iterdir())]
+    resources = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in sorted(small_set.iterdir())]
     monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/", address])
     monkeypatch.setattr(FashionMNIST, "resources", resources)
     yield {"address": address, "resources": resources, "asked": asked}
@@ -182,8 +185,9 @@ def test_a_broken_download_leaves_no_half_cache(mirror, small_set, tmp_path):
 def test_four_processes_download_once(mirror, tmp_path, monkeypatch):
     program = (
         "from torchvision.datasets import FashionMNIST as F; from vgglab import data;"
+        "from vgglab.data.fashion_mnist import FILES;"
         f"F.mirrors = [{mirror['address']!r}]; F.resources = {mirror['resources']!r};"
-        f"data.FILES.update({data.FILES!r});"
+        f"FILES.update({FILES!r});"
         "print(len(data.load('fashion-mnist').train))"
     )
     processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -197,7 +201,7 @@ def test_four_processes_download_once(mirror, tmp_path, monkeypatch):
 def test_batches_hold_every_image_once(random_images):
     stream = list(data.batches(random_images, 32, shuffle=True, seed=3))
     assert [len(labels) for _, labels in stream] == [32, 32, 32, 4]
-    pixels = torch.cat([x for x, _ in stream]) * data.STD + data.MEAN
+    pixels = torch.cat([x for x, _ in stream]) * STD + MEAN
     found = {(image * 255).round().byte().numpy().tobytes() for image in pixels}
     assert found == {image.numpy().tobytes() for image in random_images.pixels}
 

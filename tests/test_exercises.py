@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vgglab import data, exercises, plots
+from vgglab import data
 from vgglab.__main__ import main
-from vgglab.exercises import LESSONS, check, verdict
-from vgglab.progress import progress
+from vgglab.course import exercises, figures
+from vgglab.course.classroom import progress
+from vgglab.course.exercises import LESSONS, check, verdict
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAMES = [(lesson, exercise) for lesson, judges in LESSONS.items() for exercise in judges]
@@ -55,8 +56,8 @@ def small(monkeypatch, lesson):
         train=6000 if lesson == "09_what_vgg_sees" else 1000, test=1000 if lesson == "09_what_vgg_sees" else 400
     )
     monkeypatch.setattr(data, "load", lambda *_, **__: garments)
-    for name in plots.__all__:
-        monkeypatch.setattr(plots, name, lambda *_, **__: None)
+    for name in figures.__all__:
+        monkeypatch.setattr(figures, name, lambda *_, **__: None)
 
 
 def defined_and_used(source):
@@ -341,6 +342,6 @@ def test_only_notebooks_and_the_table_import_the_exercises():
     importing = [
         path.name
         for path in package.rglob("*.py")
-        if "exercises" not in path.parts and "vgglab.exercises" in path.read_text(encoding="utf-8")
+        if "exercises" not in path.parts and "vgglab.course.exercises" in path.read_text(encoding="utf-8")
     ]
-    assert importing == ["progress.py"]
+    assert importing == ["classroom.py"]

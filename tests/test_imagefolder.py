@@ -19,8 +19,8 @@ from torchvision.transforms.functional import resize
 from vgglab import inference
 from vgglab.__main__ import main
 from vgglab.data import batches
-from vgglab.imagefolder import AUGMENTATIONS, load, measure_colours, random_tint
-from vgglab.imagefolder import test as count_errors
+from vgglab.data.imagefolder import AUGMENTATIONS, load, measure_colours, random_tint
+from vgglab.inference import errors as count_errors
 from vgglab.training import History, Recipe, evaluate, fit
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (210, 50, 40)}

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vgglab import checkpoint, data, training
+from vgglab import data, training
 from vgglab.__main__ import main
+from vgglab.data.images import MEAN, STD
 from vgglab.models import VGG_CONFIGS, vgg
-from vgglab.reorder import pool_first
-from vgglab.training import RECIPES, Recipe, evaluate, fit
+from vgglab.models.vgg import pool_first
+from vgglab.training import RECIPES, Recipe, checkpoint, evaluate, fit
 
 TINY = Recipe(
     width=1 / 16, size=32, batch_norm=True, epochs=3, batch_size=50, lr=0.05, dropout=0.1, schedule="one-cycle"
@@ -36,7 +37,7 @@ class Scores(nn.Module):
         self.table = nn.Parameter(table)
 
     def forward(self, x):
-        rows = ((x[:, 0, 0, 0] * data.STD + data.MEAN) * 255).round().long()
+        rows = ((x[:, 0, 0, 0] * STD + MEAN) * 255).round().long()
         return self.table[rows]
 
 
@@ -66,7 +67,7 @@ def test_fit_is_the_loop_that_a_reader_would_write(random_images):
     recipe = replace(TINY, schedule="constant", dropout=0.0, batch_norm=False, epochs=1)
     ours = recipe.model()
     theirs = recipe.model()
-    dataset = data.Dataset("noise", random_images, random_images)
+    dataset = data.Splits("noise", random_images, random_images)
     fit(ours, dataset, recipe=recipe, seed=5, precision="float32", device="cpu", progress=False)
 
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -224,7 +225,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(garments, tmp_path):
     fit(TINY.model(), garments, recipe=TINY, epochs=1, checkpoint=tmp_path / "run.pt", progress=False)
     with pytest.raises(ValueError, match=r"another run: lr is 0.05 there and 0.1 here"):
         fit(TINY.model(), garments, recipe=TINY, epochs=1, lr=0.1, checkpoint=tmp_path / "run.pt", progress=False)
-    smaller = data.Dataset(garments.name, garments.train[:500], garments.test)
+    smaller = data.Splits(garments.name, garments.train[:500], garments.test)
     with pytest.raises(ValueError, match="another run: data is 'drawn-garments, 600 .* and 'drawn-garments, 500"):
         fit(TINY.model(), smaller, recipe=TINY, epochs=1, checkpoint=tmp_path / "run.pt", progress=False)
 

@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from vgglab import commands, data, experiments, imagefolder, inference, progress, training
+from vgglab import commands, data, inference, training
+from vgglab.course import classroom
+from vgglab.course.experiments import registry
+from vgglab.data import imagefolder
 from vgglab.models import INITIALIZATIONS, VGG_CONFIGS
 
 EXAMPLES = """\
@@ -23,8 +26,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m vgglab", description="The course on VGG, from the command line.")
     subparsers = parser.add_subparsers(title="commands", required=True)
     add_train(subparsers)
-    experiments.add_experiment(subparsers)
-    progress.add_progress(subparsers)
+    registry.add_experiment(subparsers)
+    classroom.add_progress(subparsers)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

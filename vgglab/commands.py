@@ -6,9 +6,13 @@ from dataclasses import asdict, replace
 
 import torch
 
-from vgglab import checkpoint, checks, data, imagefolder, machine, parallel, training
-from vgglab.files import replacing, write_text
+from vgglab import _checks as checks
+from vgglab import data, inference, machine, training
+from vgglab._files import replacing, write_text
+from vgglab.data import imagefolder
 from vgglab.models.vgg import SMALLEST_IMAGE
+from vgglab.training import checkpoint
+from vgglab.training.processes import Processes, leave
 
 # The options that replace what the recipe says.
 RECIPE_OPTIONS = (
@@ -22,7 +26,7 @@ def train(options):
     """Train as the options say; the last line printed is the result. Under torchrun one process prints and writes."""
     recipe = recipe_of(options)
     check_options(options, recipe)
-    processes = parallel.Processes(options.device)
+    processes = Processes(options.device)
     with nullcontext() if processes.writes else redirect_stdout(None):
         dataset = load_data(options, recipe)
         model = recipe.model(in_channels(dataset), len(dataset.train.classes), options.seed)
@@ -53,7 +57,7 @@ def train(options):
         if processes.writes:
             write_text(options.out / "results.json", json.dumps(results, indent=1) + "\n")
         print(report(results, len(dataset.test), options.out))
-    parallel.leave()
+    leave()
 
 
 def recipe_of(options):
@@ -86,7 +90,7 @@ def is_photographs(options):
 
 
 def load_data(options, recipe):
-    """Return the Dataset that --data names; raises ValueError for another name."""
+    """Return the Splits that --data names; raises ValueError for another name."""
     if is_photographs(options):
         scale = options.scale or [round(recipe.size * 256 / 224)]
         path = options.data.removeprefix(PHOTOGRAPHS)
@@ -104,9 +108,9 @@ def in_channels(dataset):
 def errors(model, photographs, options, processes):
     """Return the errors of model at the options' method and scales, as a dict; each process tests its share."""
     scales = options.test_scales or [photographs.test_scale]
-    part = imagefolder.test(model, photographs, scales, options.test_method, processes.share)
+    part = inference.errors(model, photographs, scales, options.test_method, processes.share)
     counts = torch.tensor([part.correct, part.correct_top5, part.total], device=processes.device)
-    tested = imagefolder.Tested(*processes.sum(counts).tolist())
+    tested = inference.Tested(*processes.sum(counts).tolist())
     return {
         "method": options.test_method,
         "scales": scales,

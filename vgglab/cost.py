@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgglab import checks
-from vgglab.files import write_text
-from vgglab.tracing import CONSTANT, Operation, memory, trace
+from vgglab import _checks as checks
+from vgglab._files import write_text
+from vgglab._trace import CONSTANT, Operation, memory, trace
 
 DEFINITION = (
     "One image, at inference. MACs: multiply-adds of convolutions and matrix products (operations = 2 x MACs); "

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 
 LARGEST = 1e6  # constant; beyond it float32 soon overflows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vgglab import checks
+from vgglab import _checks as checks
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # the names in glibc's malloc.h

@@ -13,10 +13,22 @@ from typing import NamedTuple
 
 import torch
 
-from vgglab import checks, tracing
-from vgglab.tracing import Operation, Place, refuse, structural_copy, tensors, trace
+from vgglab import _checks as checks
+from vgglab import _rules, _trace
+from vgglab._rules import Place
+from vgglab._trace import Operation, UnsupportedOperation, refuse, structural_copy, tensors, trace
 
-UnsupportedOperation = tracing.UnsupportedOperation
+__all__ = [
+    "MisalignedError",
+    "ReceptiveField",
+    "Region",
+    "UnsupportedOperation",
+    "effective",
+    "of_model",
+    "output_size",
+    "reach",
+    "stack",
+]
 
 
 class MisalignedError(ValueError):
@@ -186,7 +198,7 @@ def reach(model, input_shape, layer, unit):
     are rows and columns, and with fewer dimensions it is one unit, (0, 0). A module's last call counts.
     Raises ValueError where layer or unit does not exist, or the unit depends on no pixel.
     """
-    shape = tracing.checked_shape(input_shape)
+    shape = _trace.checked_shape(input_shape)
     model = structural_copy(
         model, lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
     )
@@ -298,7 +310,7 @@ class _Walk:
         if operation.reads_overwritten or "out" in operation.kwargs:
             refuse(operation, "it works on a tensor that was overwritten through another one")
         sources = [tensor for tensor in operation.inputs if self.lines.get(id(tensor))]
-        lines = self._after(operation, sources) if sources and operation.kind not in tracing.CONSTANT else None
+        lines = self._after(operation, sources) if sources and operation.kind not in _trace.CONSTANT else None
         self.lines |= {id(tensor): lines for tensor in operation.outputs}
         name = operation.name if operation.computes or not sources else self.names[id(sources[0])]
         self.names |= {id(tensor): name for tensor in operation.outputs}
@@ -321,7 +333,7 @@ class _Walk:
         """Return the lines of the operation's outputs."""
         kind = operation.kind
         all_whole = not any(line.place for tensor in sources for line in self.lines[id(tensor)])
-        if all_whole or kind in tracing.POINTWISE or torch.Tag.pointwise in operation.op.tags:
+        if all_whole or kind in _rules.POINTWISE or torch.Tag.pointwise in operation.op.tags:
             sides = ([self._branch(operation, tensor, side) for tensor in sources] for side in (0, 1))
             return tuple(_merge(operation, branches) for branches in sides)
         if kind not in RULES:
@@ -377,7 +389,7 @@ def _misaligned(operation, one, other):
 
 
 def _slide(operation, line):
-    window = tracing.WINDOWS[operation.kind](operation, line.place.dim)
+    window = _rules.WINDOWS[operation.kind](operation, line.place.dim)
     if window is None:
         return line.whole()
     kernel, stride, padding, dilation = window
@@ -390,11 +402,11 @@ def _slide(operation, line):
 
 
 def _move(operation, line):
-    place = tracing.place_after(operation, line.place)
+    place = _rules.place_after(operation, line.place)
     return replace(line, place=place) if place else line.whole()
 
 
 RULES = {
-    **dict.fromkeys(tracing.WINDOWS, _slide),
-    **dict.fromkeys(tracing.MIXED_DIMS.keys() | tracing.RESHAPING | tracing.MOVING, _move),
+    **dict.fromkeys(_rules.WINDOWS, _slide),
+    **dict.fromkeys(_rules.MIXED_DIMS.keys() | _rules.RESHAPING | _rules.MOVING, _move),
 }

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from vgglab import checks, data
-from vgglab.models.common import LARGEST_IMAGE
+from vgglab import _checks as checks
+from vgglab import data
+from vgglab._trace import structural_copy
+from vgglab.models.parts import LARGEST_IMAGE
 from vgglab.receptive_field import Region
-from vgglab.tracing import structural_copy
 
 BLACK = data.normalize(torch.zeros(1)).item()  # what a black pixel becomes, to the bit
 BATCH = 250

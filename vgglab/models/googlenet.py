@@ -5,9 +5,9 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import LARGEST_IMAGE, check_images, conv_relu, initialize
+from vgglab.models.parts import LARGEST_IMAGE, check_images, conv_relu, initialize
 
 SMALLEST_IMAGE = 32
 

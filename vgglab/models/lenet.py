@@ -5,8 +5,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from vgglab import checks
-from vgglab.models.common import LARGEST_IMAGE, ConvNet, initialize
+from vgglab import _checks as checks
+from vgglab.models.parts import LARGEST_IMAGE, ConvNet, initialize
 
 # Table I: the maps of S2 that each of the 16 maps of C3 looks at.
 C3_TABLE = (

@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from vgglab import checks
-from vgglab.models.common import ConvNet, initialize
+from vgglab import _checks as checks
+from vgglab.models.parts import ConvNet, initialize
 
 # Table 1: how many blocks the stages conv2_x to conv5_x have.
 RESNET_CONFIGS = {

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
+from vgglab.models.parts import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
 
 SMALLEST_IMAGE = 53
 
