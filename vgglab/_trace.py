@@ -199,7 +199,7 @@ def trace(model, input_shape):
     The model is left as it was and its weights are not copied. Raises UnsupportedOperation for a model that needs
     real numbers to run, ValueError where input_shape does not suit the model.
     """
-    input_shape = checked_shape(input_shape)
+    input_shape = checks.shape("input_shape", input_shape)
     with torch.inference_mode(), torch.device("meta"):
         skeleton = structural_copy(model, partial(torch.empty_like, device="meta"))
         floats = [p.dtype for p in skeleton.parameters() if p.is_floating_point()]
@@ -216,13 +216,6 @@ def trace(model, input_shape):
             raise ValueError(f"the model does not run on input_shape {input_shape}: {error}") from error
     _name_operations(recorder.steps, {path for path, _ in skeleton.named_modules()})
     return Trace(image, recorder.steps, tensors(outputs), dict(skeleton.named_parameters()))
-
-
-def checked_shape(input_shape):
-    """Return input_shape as three positive integers (C, H, W); raise TypeError or ValueError otherwise."""
-    if not isinstance(input_shape, (tuple, list, torch.Size)) or len(input_shape) != 3:
-        raise ValueError(f"input_shape must be (channels, height, width), not {input_shape!r}")
-    return tuple(checks.integer("input_shape", n, 1, checks.LARGEST) for n in input_shape)
 
 
 def refuse(operation, reason):

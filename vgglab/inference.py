@@ -102,7 +102,7 @@ def crop_offsets(length, crop, grid=5):
     A single one is central; where there is no room to move, all are the same and one stands for all. Raises
     ValueError where the crop does not fit. Source: section 3.2, 5 x 5 positions.
     """
-    length = checks.integer("length", length, 1, checks.LARGEST)
+    length = checks.integer("length", length, 1)
     crop, grid = checks.integer("crop", crop, at_least=1), checks.integer("grid", grid, 1, LARGEST_GRID)
     room = length - crop
     if room < 0:

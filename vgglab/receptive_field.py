@@ -69,7 +69,7 @@ class ReceptiveField:
 
     def region(self, row, col):
         """Return the Region that unit (row, col) sees; it may lie outside the image."""
-        row, col = checks.pair("row, col", (row, col), -checks.LARGEST, checks.LARGEST)
+        row, col = checks.pair("row, col", (row, col))
         top = row * self.stride[0] - self.padding[0]
         left = col * self.stride[1] - self.padding[1]
         return Region(top, left, top + self.size[0] - 1, left + self.size[1] - 1)
@@ -198,7 +198,7 @@ def reach(model, input_shape, layer, unit):
     are rows and columns, and with fewer dimensions it is one unit, (0, 0). A module's last call counts.
     Raises ValueError where layer or unit does not exist, or the unit depends on no pixel.
     """
-    shape = _trace.checked_shape(input_shape)
+    shape = checks.shape("input_shape", input_shape)
     model = structural_copy(
         model, lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
     )

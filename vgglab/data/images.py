@@ -103,7 +103,7 @@ def canvas(images, size, scales, seed=0):
     """
     _images(images)
     size = checks.integer("size", size, 1, LARGEST_SIDE)
-    smallest, largest = checks.pair("scales", scales, 1, LARGEST_SIDE)
+    smallest, largest = checks.pair("scales", scales, 1)
     checks.integer("the largest of scales", largest, at_least=smallest)
     generator = _generator(seed, "cpu")
     pixels = torch.empty(*images.pixels.shape[:2], size, size, dtype=torch.uint8)
@@ -128,7 +128,7 @@ def batches(
     every count-th image of each batch, from the rank-th on. Raises ValueError or TypeError for what is out of range.
     """
     batch_size = checks.integer("batch_size", batch_size, at_least=1)
-    seed = None if seed is None else checks.seed(seed)
+    seed = None if seed is None else checks.seed("seed", seed)
     start = checks.integer("start", start, at_least=0)
     rank, count = checks.pair("share", share, at_least=0)
     if rank >= count:
@@ -212,4 +212,4 @@ def derived_seed(seed, number):
 
 
 def _generator(seed, device):
-    return None if seed is None else torch.Generator(device).manual_seed(checks.seed(seed))
+    return None if seed is None else torch.Generator(device).manual_seed(checks.seed("seed", seed))

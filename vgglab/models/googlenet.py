@@ -22,8 +22,8 @@ def googlenet(auxiliary=True, in_channels=3, num_classes=1000, image_size=224):
     paper has 5x5, a 2x2 window where the paper's last max-pooling has 3x3, and other windows before its heads.
     Raises ValueError or TypeError for numbers out of range. Source: Table 1, figure 3, section 5.
     """
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
     return initialize(GoogLeNet(checks.flag("auxiliary", auxiliary), in_channels, num_classes, image_size))
 

@@ -21,7 +21,7 @@ def initialize(model, scheme="kaiming", seed=None):
     for an unknown scheme.
     """
     draw = INITIALIZATIONS[checks.choice("scheme", scheme, INITIALIZATIONS)]
-    generator = None if seed is None else torch.Generator().manual_seed(checks.seed(seed))
+    generator = None if seed is None else torch.Generator().manual_seed(checks.seed("seed", seed))
     for module in checks.module("model", model).modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             draw(module.weight, generator)

@@ -38,8 +38,8 @@ def vgg_block(num_convs, in_channels, out_channels):
     below 1 or not whole. Source: section 2.1.
     """
     num_convs = checks.integer("num_convs", num_convs, 1, 1000)
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    out_channels = checks.integer("out_channels", out_channels, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    out_channels = checks.integer("out_channels", out_channels, 1)
     return nn.Sequential(*_block(in_channels, [f"conv3-{out_channels}"] * num_convs))
 
 
@@ -51,8 +51,8 @@ def vgg(config, in_channels=3, num_classes=1000, image_size=224, width=1.0, drop
     unknown configuration, a size below 32, or other numbers out of range. Source: Table 1, section 2.
     """
     checks.choice("config", config, VGG_CONFIGS)
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, at_most=LARGEST_IMAGE)
     if image_size < SMALLEST_IMAGE:
         raise ValueError(

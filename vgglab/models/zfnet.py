@@ -17,8 +17,8 @@ def zfnet(wide=False, in_channels=3, num_classes=1000, image_size=224):
     paddings here are ones that give these sizes, the constants AlexNet's. Raises ValueError or TypeError for
     numbers out of range. Source: figure 3; the wide one Table 2 (b), whose errors the VGG paper quotes.
     """
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
     wide = checks.flag("wide", wide)
 

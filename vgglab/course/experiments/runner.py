@@ -28,7 +28,7 @@ def run(experiment, dataset, path, *, seeds=None, device="auto"):
     ValueError for a file that is no record.
     """
     path, device = checks.path("path", path), machine.find_device(device)
-    seeds = experiment.seeds if seeds is None else checks.integer("seeds", seeds, 1, checks.LARGEST)
+    seeds = experiment.seeds if seeds is None else checks.integer("seeds", seeds, 1)
     content = _begin(experiment, dataset, path, device)
     wanted = [(seed, name) for seed in range(seeds) for name in experiment.networks]
     done = {(run["seed"], run["network"]) for run in content["runs"]}
