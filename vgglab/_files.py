@@ -21,7 +21,7 @@ def replacing(path):
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs only what may be written to
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
@@ -45,9 +45,9 @@ def prepare(path):
 
 
 def write_text(path, text):
-    """Write text to path as UTF-8."""
+    """Write text to path as UTF-8, its line ends as they are."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def _umask():

@@ -43,14 +43,16 @@ def device_of(model):
 
 
 def find_precision(precision, device):
-    """Return "float32" or "bfloat16"; "auto" is bfloat16 where the hardware of device has it. Raises ValueError."""
+    """Return "float32" or "bfloat16"; "auto" is bfloat16 where PyTorch has hardware for it. Raises ValueError."""
     checks.choice("precision", precision, PRECISIONS)
     if precision != "auto":
         return precision
     if find_device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if in_hardware else "float32"
+    # ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA may hold PyTorch to less than the CPU has.
+    used = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if in_hardware and used else "float32"
 
 
 def autocast(device, precision):
@@ -88,7 +90,7 @@ def environment(device, precision):
 def processor():
     """Return the CPU's model name where the system tells it, and the number of cores that may be used."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return f"{next(names, platform.processor() or platform.machine())}, {cores()} cores"
 

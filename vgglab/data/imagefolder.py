@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import signal
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -254,17 +255,32 @@ def in_workers(function, jobs, workers, pin_memory=False):
         _Results(function), batch_size=None, sampler=jobs, num_workers=workers, worker_init_fn=_leave_group,
         pin_memory=pin_memory, generator=torch.Generator(),
     )  # fmt: skip
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # until the workers have left the group
-    results = iter(results)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _signals_wait():  # until the workers have left the group
+        results = iter(results)
     for result in results:
         if isinstance(result, ValueError):
             raise result
         yield result
 
 
+@contextmanager
+def _signals_wait():
+    """Hold back Ctrl-C and SIGTERM inside the block, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_group(_):
     """Let Ctrl-C and signals to a whole group of processes reach the parent alone, which then ends its workers."""
+    if not hasattr(os, "setpgrp"):  # Windows
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return
     os.setpgrp()
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # forgets one that came already
