@@ -247,7 +247,7 @@ def errors(model, photographs, scales, method="dense", share=(0, 1)):
         raise TypeError(f"photographs must be a part of what load returns, not {type(photographs).__name__}")
     photographs = photographs.to(machine.device_of(model))
     chosen = range(len(photographs))[share[0] :: share[1]]
-    jobs = ((photographs.path(index), None) for index in chosen)
+    jobs = (photographs.path(index) for index in chosen)
     correct = correct_top5 = 0
     for index, pixels in zip(chosen, in_workers(whole, jobs, min(photographs.workers, len(chosen))), strict=True):
         scores = multi_scale_scores(model, photographs.normalized(pixels), scales, method)[0]

@@ -6,13 +6,17 @@ import os
 import struct
 import tempfile
 import zlib
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vgglab import _checks as checks
+from vgglab._checks import FilePath, checked
 from vgglab._files import network_timeout
 from vgglab.data.images import Images, Splits
 
@@ -23,16 +27,17 @@ FILES = {
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
-
-
 GARMENTS = Path(__file__).with_name("garments.npz")  # drawn by tools/draw_garments.py
 LAYOUTS = (".", "fashion-mnist", "FashionMNIST/raw")
-
-
 DOWNLOAD_ERRORS = (OSError, HTTPException, RuntimeError)  # torchvision raises the last for a wrong checksum
 
 
-def load(name="auto", root=None, download=True):
+@checked
+def load(
+    name: Literal["auto", "fashion-mnist", "drawn-garments"] = "auto",
+    root: FilePath | None = None,
+    download: bool = True,
+) -> Splits:
     """Return "fashion-mnist", "drawn-garments", or with "auto" the first where it can be had, else the second.
 
     Fashion-MNIST is looked for in root, then $VGGLAB_DATA, then the user's cache, as the four gz files, unpacked,
@@ -40,8 +45,6 @@ def load(name="auto", root=None, download=True):
     Raises ValueError for an unknown name or a damaged file, PermissionError for one that may not be read,
     FileNotFoundError where the set cannot be had.
     """
-    checks.choice("name", name, ("auto", "fashion-mnist", "drawn-garments"))
-    checks.flag("download", download)
     if name == "drawn-garments":
         return drawn_garments()
     if name == "fashion-mnist":
@@ -55,45 +58,42 @@ def load(name="auto", root=None, download=True):
     return dataset
 
 
-def _fashion_mnist(root=None, download=True):
-    """Return the 60,000 + 10,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
-
-    Raises ValueError naming a damaged file, PermissionError naming one that may not be read, FileNotFoundError where
-    the files are neither here nor to be had.
-    """
-    folder = _find(root)
-    if folder is None and checks.flag("download", download):
-        folder = _download()
+def _fashion_mnist(root: FilePath | None, download: bool) -> Splits:
+    """The 60,000 + 10,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747)."""
+    folder = _find(root) or (_download() if download else None)
     if folder is None:
         raise FileNotFoundError(_missing("downloading was not allowed"))
     train_pixels, train_labels, test_pixels, test_labels = (_read(folder, name) for name in FILES)
     return Splits("fashion-mnist", Images(train_pixels, train_labels), Images(test_pixels, test_labels))
 
 
-def drawn_garments(train=6000, test=1000):
+@checked
+def drawn_garments(
+    train: Annotated[int, partial(checks.integer, at_least=1, at_most=6000)] = 6000,
+    test: Annotated[int, partial(checks.integer, at_least=1, at_most=1000)] = 1000,
+) -> Splits:
     """Return the first so many of 6,000 + 1,000 garments in ten classes that a program drew: no network is needed.
 
     Raises ValueError or TypeError for numbers that are out of range.
     """
-    counts = {"train": checks.integer("train", train, 1, 6000), "test": checks.integer("test", test, 1, 1000)}
     with np.load(GARMENTS) as drawn:
-        parts = {
-            part: Images(
+        parts = [
+            Images(
                 torch.from_numpy(drawn[f"{part}_pixels"][:count]),
                 torch.from_numpy(drawn[f"{part}_labels"][:count].astype(np.int64)),
             )
-            for part, count in counts.items()
-        }
-    return Splits("drawn-garments", **parts)
+            for part, count in (("train", train), ("test", test))
+        ]
+    return Splits("drawn-garments", *parts)
 
 
-def _cache():
+def _cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("vgglab") / "fashion-mnist"
 
 
-def _find(root):
+def _find(root: FilePath | None) -> Path | None:
     """The first folder that has all four files, or None."""
     named = (root, os.environ.get("VGGLAB_DATA") or None)
     places = [checks.path("root", place) for place in named if place is not None]
@@ -106,17 +106,17 @@ def _find(root):
         return None
 
 
-def _complete(folder):
+def _complete(folder: Path) -> bool:
     return all(_path(folder, name) for name in FILES)
 
 
-def _path(folder, name):
+def _path(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def _read(folder, name):
+def _read(folder: Path, name: str) -> Tensor:
     """The tensor in one file (the IDX format: two zero bytes, type, dimensions, big-endian sizes, then the bytes)."""
-    path = _path(folder, name)
+    path = _path(folder, name) or folder / name
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except PermissionError:
@@ -134,7 +134,7 @@ def _read(folder, name):
     return values[:, None] if dimensions == 3 else values.long()
 
 
-def _download():
+def _download() -> Path:
     """Fetch the four files into the user's cache, once for all processes that ask, and return the folder."""
     from filelock import FileLock
 
@@ -159,11 +159,11 @@ def _download():
     return folder
 
 
-def _changed(path):
+def _changed(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _download_files(folder):
+def _download_files(folder: Path) -> None:
     """Fetch the four files, and move them to folder when all are there."""
     from torchvision.datasets import FashionMNIST
 
@@ -174,7 +174,7 @@ def _download_files(folder):
             (Path(part) / name).replace(folder / name)
 
 
-def _download_file(name, checksum, folder):
+def _download_file(name: str, checksum: str, folder: str) -> None:
     """Fetch one file from the first of torchvision's mirrors that has it."""
     from torchvision.datasets import FashionMNIST
     from torchvision.datasets.utils import download_url
@@ -188,7 +188,7 @@ def _download_file(name, checksum, folder):
     return download_url(last + name, folder, md5=checksum)
 
 
-def _missing(reason):
+def _missing(reason: str) -> str:
     return (
         f"Fashion-MNIST is not on this computer and {reason}. Three ways on: connect to the internet and load again; "
         "put the four gz files of Fashion-MNIST into a folder and name it as root or in VGGLAB_DATA; "

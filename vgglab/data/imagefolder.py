@@ -4,25 +4,29 @@ import hashlib
 import os
 import random
 import signal
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab.data.images import Splits
+from vgglab._checks import FilePath, Index, Whole, checked
+from vgglab.data.images import Batch, Scales, Splits
 
 AUGMENTATIONS = ("crop", "crop+flip", "crop+flip+rgb")
 LAYOUT = "train/ and val/ (or test/) with one folder for each class, or the class folders themselves"
 PICTURES_FOR_COLOURS = 1000
-LARGEST_WORKERS = 1000
-LARGEST_IMAGE = 4096  # pixels
 STOPPING = {signal.SIGINT, signal.SIGTERM}
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,12 @@ class Colours:
     tint (3, 3) has the eigenvectors of their covariance, times the eigenvalues, as its columns.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-    tint: torch.Tensor
+    mean: Tensor
+    std: Tensor
+    tint: Tensor
+
+
+UNKNOWN = Colours(torch.zeros(3), torch.ones(3), torch.zeros(3, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,79 +53,77 @@ class Photographs:
     """
 
     folder: Path
-    paths: list
-    labels: torch.Tensor
-    classes: tuple
-    scale: tuple
-    colours: Colours | None
+    paths: list[str]
+    labels: Tensor
+    classes: tuple[str, ...]
+    scale: tuple[int, int]
+    colours: Colours
     workers: int
     device: torch.device = torch.device("cpu")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> "Photographs":
         """The photographs at a slice, a list or a tensor of positions, as Photographs again."""
         chosen = torch.arange(len(self))[index]
         return replace(self, paths=[self.paths[place] for place in chosen.tolist()], labels=self.labels[chosen])
 
-    def to(self, device):
-        """Return photographs whose batches are made on device; None keeps theirs."""
+    def to(self, device: torch.device | None) -> "Photographs":
+        """The same photographs, their batches made on device; None keeps theirs."""
         return self if device is None else replace(self, device=torch.device(device))
 
     @property
-    def test_scale(self):
+    def test_scale(self) -> int:
         """The shorter side in pixels of pictures that are not augmented: the middle of scale. Source: section 4.1."""
         return sum(self.scale) // 2
 
-    def checksum(self):
+    def checksum(self) -> str:
         """The MD5 of the scale and of every picture's relative path and size in bytes."""
         digest = hashlib.md5(repr(self.scale).encode(), usedforsecurity=False)
         for path in self.paths:
             digest.update(f"{path}\0{(self.folder / path).stat().st_size}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def stream(self, batch_size, size, shuffle, seed, augment, start, share):
-        """What data.batches() yields: (x float (B, 3, size, size) normalized, labels (B,)), both on the device.
-
-        augment None takes the central crop at test_scale, a name of AUGMENTATIONS a crop at a random place and scale.
-        The random numbers of a picture depend on seed and its place in the order alone. Raises ValueError or TypeError
-        for a size above the smallest scale, another augmentation, and a damaged picture. Source: section 3.1.
-        """
-        size = checks.integer("size", size, at_least=1)
-        if size > self.scale[0]:
+    def refuse(self, size: int | None, augment: str | None) -> None:
+        """Raise ValueError for a size or an augmentation that these photographs cannot be given at."""
+        if checks.integer("size", size, 1) > self.scale[0]:
             raise ValueError(f"size must be at most {self.scale[0]}, the smallest scale, not {size}")
         if augment is not None:
             checks.choice("augment", augment, AUGMENTATIONS)
-        return self._stream(batch_size, size, shuffle, seed, augment, start, share)
 
-    def _stream(self, batch_size, size, shuffle, seed, augment, start, share):
-        rank, count = share
-        if seed is None and (shuffle or augment):
-            seed = torch.randint(2**62, ()).item()
+    def stream(
+        self, batch_size: int, size: int | None, shuffle: bool, seed: int | None, augment: str | None, start: int,
+        share: tuple[int, int],
+    ) -> Iterator[Batch]:  # fmt: skip
+        """What data.batches() yields: (x float (B, 3, size, size) normalized, labels (B,)), both on the device.
+
+        augment None takes the central crop at test_scale, a name of AUGMENTATIONS a crop at a random place and scale.
+        The random numbers of a picture depend on seed and its place in the order alone. Raises ValueError for a
+        damaged picture. Source: section 3.1.
+        """
+        rank, world_size = share
+        if seed is None:
+            seed = int(torch.randint(2**62, ())) if shuffle or augment else 0
         order = list(range(len(self)))
         if shuffle:
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
         batches = [
-            range(first, min(first + batch_size, len(self)))[rank::count]
+            range(first, min(first + batch_size, len(self)))[rank::world_size]
             for first in range(start * batch_size, len(self), batch_size)
         ]
-        cutter = _Cutter(size, self.scale, augment or "", seed, self.colours.tint)
+        cutter = _Cutter(size or 0, self.scale, augment or "", seed, self.colours.tint)
         jobs = ([(self.path(order[place]), place) for place in batch] for batch in batches)
         results = in_workers(cutter, jobs, min(self.workers, len(batches)), self.device.type == "cuda")
         for batch, (pixels, tints) in zip(batches, results, strict=True):
             labels = self.labels[[order[place] for place in batch]]
             yield self.normalized(pixels, tints), labels.to(self.device, non_blocking=True)
 
-    def full_picture(self, index, shorter_side=None):
-        """Return one whole picture, normalized (1, 3, H, W), rescaled to shorter_side pixels, or as it is if None."""
-        return self.normalized(whole((self.path(index), shorter_side)))
-
-    def path(self, index):
+    def path(self, index: int) -> str:
         """Where the picture at a position is."""
         return str(self.folder / self.paths[index])
 
-    def normalized(self, pixels, tints=None):
+    def normalized(self, pixels: Tensor, tints: Tensor | None = None) -> Tensor:
         """Return uint8 pixels (B, 3, H, W) as float on the device: 0 to 1, tinted, (x - mean) / std by colour."""
         x = pixels.to(self.device, non_blocking=True).float() / 255
         if tints is not None:
@@ -127,7 +132,8 @@ class Photographs:
         return (x - mean) / std
 
 
-def load(path, scale=256, seed=0, workers=None):
+@checked
+def load(path: FilePath, scale: Scales = 256, seed: Whole = 0, workers: Index | None = None) -> Splits:
     """Return the Splits of a folder with train/ and val/ (or test/) in it, or with class folders.
 
     Of class folders alone a tenth of the pictures, drawn with seed, is held out for testing. scale is S, the shorter
@@ -136,28 +142,29 @@ def load(path, scale=256, seed=0, workers=None):
     for fewer than two classes, for other classes in the test part, and for a damaged picture, ValueError or TypeError
     for other arguments.
     """
-    folder = checks.path("path", path).resolve()
+    folder = Path(path).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"path must be a folder that holds {LAYOUT}; there is no folder {folder}")
-    scale, seed = _scale(scale), checks.integer("seed", seed)
-    workers = _cores() if workers is None else checks.integer("workers", workers, 0, LARGEST_WORKERS)
     name = f"imagefolder:{folder.name}"
+    if workers is None:
+        workers = max(1, machine.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     test_folder = next((folder / part for part in ("val", "test") if (folder / part).is_dir()), None)
     if test_folder and (folder / "train").is_dir():
-        dataset = Splits(name, *(_photographs(part, scale, workers) for part in (folder / "train", test_folder)))
-        _refuse_other_classes(dataset)
+        train, test = (_photographs(part, scale, workers) for part in (folder / "train", test_folder))
+        _refuse_other_classes(train, test)
     else:
         photographs = _photographs(folder, scale, workers)
-        dataset = Splits(name, photographs, photographs).hold_out(max(1, len(photographs) // 10), seed)
-    colours = measure_colours(dataset.train)
-    return Splits(name, *(replace(part, colours=colours) for part in (dataset.train, dataset.test)))
+        held_out = Splits(name, photographs, photographs).hold_out(max(1, len(photographs) // 10), seed)
+        train, test = held_out.train, held_out.test  # type: ignore[assignment]
+    colours = measure_colours(train)
+    return Splits(name, *(replace(part, colours=colours) for part in (train, test)))
 
 
-def measure_colours(photographs):
+def measure_colours(photographs: Photographs) -> Colours:
     """Return the Colours of up to 1,000 photographs, evenly spaced in their order, at their test_scale."""
     count = min(len(photographs), PICTURES_FOR_COLOURS)
     jobs = [(photographs.path(i * len(photographs) // count), photographs.test_scale) for i in range(count)]
-    moments = sum(in_workers(_moments, jobs, min(photographs.workers, count)))
+    moments = torch.stack(list(in_workers(_moments, jobs, min(photographs.workers, count)))).sum(0)
     moments = moments / moments[0, 0]
     mean = moments[0, 1:]
     covariance = (moments[1:, 1:] - mean.outer(mean)) / 255**2
@@ -174,12 +181,12 @@ class _Cutter:
     """
 
     size: int
-    scale: tuple
+    scale: tuple[int, int]
     augment: str
-    seed: int | None
-    tint: torch.Tensor
+    seed: int
+    tint: Tensor
 
-    def __call__(self, jobs):
+    def __call__(self, jobs: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
         pixels = torch.empty(len(jobs), self.size, self.size, 3, dtype=torch.uint8)
         tints = torch.zeros(len(jobs), 3)
         for row, (path, place) in enumerate(jobs):
@@ -189,7 +196,7 @@ class _Cutter:
                 tints[row] = random_tint(self.tint, generator)
         return pixels.permute(0, 3, 1, 2), tints
 
-    def crop(self, path, generator):
+    def crop(self, path: str, generator: random.Random) -> Image.Image:
         at_random = "crop" in self.augment
         picture = _read(path, generator.randint(*self.scale) if at_random else sum(self.scale) // 2)
         rooms = [side - self.size for side in picture.size]
@@ -198,7 +205,7 @@ class _Cutter:
         return ImageOps.mirror(crop) if "flip" in self.augment and generator.random() < 0.5 else crop
 
 
-def random_tint(tint, generator):
+def random_tint(tint: Tensor, generator: random.Random) -> Tensor:
     """Return a random shift (3,) of red, green and blue: the columns of tint, each times a draw from N(0, 0.1).
 
     Source: section 4.1 of the AlexNet paper (Krizhevsky, Sutskever and Hinton 2012).
@@ -206,24 +213,24 @@ def random_tint(tint, generator):
     return tint @ torch.tensor([generator.gauss(0, 0.1) for _ in range(3)])
 
 
-def whole(job):
-    """A whole picture as uint8 (1, 3, H, W)."""
-    return _pixels(_read(*job)).permute(2, 0, 1)[None]
+def whole(path: str) -> Tensor:
+    """Return a whole picture as uint8 (1, 3, H, W)."""
+    return _pixels(_read(path, None)).permute(2, 0, 1)[None]
 
 
-def _moments(job):
+def _moments(job: tuple[str, int]) -> Tensor:
     """The sum of v v^T over a picture's pixels, v = (1, red, green, blue): whole numbers, exact in float64."""
     pixels = _pixels(_read(*job)).reshape(-1, 3).double()
     v = torch.cat([torch.ones(len(pixels), 1, dtype=torch.float64), pixels], 1)
     return v.T @ v
 
 
-def _pixels(picture):
+def _pixels(picture: Image.Image) -> Tensor:
     """uint8 (H, W, 3) of a PIL picture."""
     return torch.from_numpy(np.array(picture))
 
 
-def _read(path, shorter_side):
+def _read(path: str, shorter_side: int | None) -> Image.Image:
     """The upright RGB picture in a file, its shorter side rescaled to shorter_side, or as it is where that is None."""
     try:
         with Image.open(path) as file:
@@ -232,39 +239,41 @@ def _read(path, shorter_side):
         raise ValueError(f"{path} cannot be read as a picture ({error}): replace or delete it") from None
     if shorter_side is None:
         return picture
-    size = [side * shorter_side // min(picture.size) for side in picture.size]
-    return picture.resize(size, Image.Resampling.BILINEAR)
+    width, height = (side * shorter_side // min(picture.size) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True)
-class _Results:
+class _Results(Dataset[Any]):
     """The results of a function by its argument, an error among them as a value, so that it travels whole."""
 
-    function: object
+    function: Callable[[Any], Any]
 
-    def __getitem__(self, job):
+    def __getitem__(self, job: Any) -> Any:
         try:
             return self.function(job)
         except ValueError as error:
             return error
 
 
-def in_workers(function, jobs, workers, pin_memory=False):
+def in_workers(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, pin_memory: bool = False
+) -> Iterator[Result]:
     """Yield function(job) for each of jobs in order, computed ahead by workers processes (0: by this one)."""
     results = DataLoader(
         _Results(function), batch_size=None, sampler=jobs, num_workers=workers, worker_init_fn=_leave_group,
         pin_memory=pin_memory, generator=torch.Generator(),
     )  # fmt: skip
     with _signals_wait():  # until the workers have left the group
-        results = iter(results)
-    for result in results:
+        computed = iter(results)
+    for result in computed:
         if isinstance(result, ValueError):
             raise result
         yield result
 
 
 @contextmanager
-def _signals_wait():
+def _signals_wait() -> Iterator[None]:
     """Hold back Ctrl-C and SIGTERM inside the block, where the system can."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -276,7 +285,7 @@ def _signals_wait():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_group(_):
+def _leave_group(_: int) -> None:
     """Let Ctrl-C and signals to a whole group of processes reach the parent alone, which then ends its workers."""
     if not hasattr(os, "setpgrp"):  # Windows
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -288,20 +297,7 @@ def _leave_group(_):
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
-def _cores():
-    """The cores that each process started on this machine may use."""
-    return max(1, machine.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def _scale(scale):
-    values = scale if isinstance(scale, (tuple, list)) else (scale, scale)
-    if len(values) != 2:
-        raise ValueError(f"scale must be one integer or a pair (smallest, largest), not {scale!r}")
-    smallest = checks.integer("scale", values[0], 1, LARGEST_IMAGE)
-    return smallest, checks.integer("the largest scale", values[1], smallest, LARGEST_IMAGE)
-
-
-def _photographs(folder, scale, workers):
+def _photographs(folder: Path, scale: tuple[int, int], workers: int) -> Photographs:
     """The photographs of one folder of class folders, their colours not yet known."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
@@ -316,11 +312,11 @@ def _photographs(folder, scale, workers):
         raise FileNotFoundError(f"{folder}: {error}") from None
     paths = [os.path.relpath(path, folder) for path, _ in samples]
     labels = torch.tensor([label for _, label in samples])
-    return Photographs(folder, paths, labels, tuple(classes), scale, None, workers)
+    return Photographs(folder, paths, labels, tuple(classes), scale, UNKNOWN, workers)
 
 
-def _refuse_other_classes(dataset):
-    for part, other in ((dataset.train, dataset.test), (dataset.test, dataset.train)):
+def _refuse_other_classes(train: Photographs, test: Photographs) -> None:
+    for part, other in ((train, test), (test, train)):
         alone = sorted(set(part.classes) - set(other.classes))
         if alone:
             raise ValueError(
