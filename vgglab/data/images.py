@@ -125,9 +125,15 @@ class Splits:
     hold_out = checked(hold_out)
 
 
+def _image_set(name: str, value: Any) -> Any:
+    if not hasattr(value, "stream"):
+        raise TypeError(f"{name} must be vgglab.data.Images, such as splits.train, not {type(value).__name__}")
+    return value
+
+
 @checked
 def batches(
-    images: ImageSet,
+    images: Annotated[Any, _image_set],
     batch_size: Count,
     size: Count | None = None,
     shuffle: bool = False,
@@ -149,15 +155,9 @@ def batches(
     rank, world_size = checks.pair("share", share, at_least=0)
     if rank >= world_size:
         raise ValueError(f"share must be (rank, world_size) with rank below world_size, not {share!r}")
-    images = _image_set("images", images).to(None if device is None else machine.find_device(device))
+    images = images.to(None if device is None else machine.find_device(device))
     images.refuse(size, augment)
     return images.stream(batch_size, size, shuffle, seed, augment, start, (rank, world_size))
-
-
-def _image_set(name: str, value: Any) -> Any:
-    if not hasattr(value, "stream"):
-        raise TypeError(f"{name} must be vgglab.data.Images, such as splits.train, not {type(value).__name__}")
-    return value
 
 
 def _prepared(pixels: Tensor, size: int | None) -> Tensor:
