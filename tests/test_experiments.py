@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -235,6 +236,30 @@ def test_another_record_lends_its_runs_and_a_changed_network_is_trained_anew(gar
     assert three["runs"][0]["epochs"] != two["runs"][0]["epochs"]
 
 
+def test_what_was_recorded_stays_when_a_network_changes_or_a_recipe_gains_a_field(garments, tmp_path, capsys):
+    path = tmp_path / "one.json"
+    content = runner.run(replace(tiny(), seeds=1), garments, path)
+    older = json.loads(path.read_text())
+    for configuration in older["networks"].values():
+        del configuration["recipe"]["label_smoothing"]  # as if the recipe of that day had not had it
+    path.write_text(json.dumps(older))
+    assert runner.run(replace(tiny(), seeds=1), garments, path) == content
+    assert "0 of 2 runs to do" in capsys.readouterr().out
+    other = replace(tiny(), networks={"B": Network(replace(TINY, lr=0.01))}, seeds=1)
+    changed = runner.run(other, garments, path)
+    assert [run["network"] for run in changed["runs"]] == ["B"] and changed["runs"] != content["runs"][1:]
+    assert [(run["network"], run["seed"]) for run in changed["unused runs"]] == [("A", 0), ("B", 0)]
+    assert runner.run(replace(tiny(), seeds=1), garments, path)["runs"] == content["runs"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_shipped_record_is_that_of_its_experiment_with_nothing_to_run(name, fashion_mnist, tmp_path, capsys):
+    shutil.copy(records.SHIPPED / f"{name}.json", tmp_path)
+    before = (tmp_path / f"{name}.json").read_bytes()
+    runner.run(EXPERIMENTS[name], fashion_mnist, tmp_path / f"{name}.json")
+    assert f"{name}: 0 of" in capsys.readouterr().out and (tmp_path / f"{name}.json").read_bytes() == before
+
+
 def test_each_seed_draws_its_own_training_images_for_all_networks(garments):
     experiment = tiny()
     draws = [experiment.drawn(garments, seed) for seed in (0, 0, 1)]
@@ -333,13 +358,13 @@ def test_a_finished_training_is_not_repeated_when_its_testing_was_stopped(garmen
 
 def test_the_command_runs_reports_and_refuses(garments, tmp_path, monkeypatch, capsys):
     parser = ArgumentParser()
-    registry.add_experiment(parser.add_subparsers())
+    runner.add_experiment(parser.add_subparsers())
     monkeypatch.setattr(data, "load", lambda name: garments)
     monkeypatch.setitem(EXPERIMENTS, "depth", tiny())
     options = parser.parse_args(["experiment", "depth", "--seeds", "1", "--records", str(tmp_path)])
     options.run(options)
     assert "A against B: no difference that these runs can show (one pair" in capsys.readouterr().out
-    record = registry.load_record("depth", folder=tmp_path)
+    record = records.load_record("depth", folder=tmp_path)
     assert len(record.runs) == 2 and record.runs[0]["configuration"]["recipe"]["config"] == "A"
     with pytest.raises(SystemExit):
         parser.parse_args(["experiment", "death"])
@@ -426,13 +451,13 @@ def test_bad_input_is_named(tmp_path, garments):
     with pytest.raises(ValueError, match="name must be one of 'depth', 'lrn'"):
         find_experiment("death")
     with pytest.raises(ValueError, match="size must be one of 'cpu', 'gpu', not 'large'"):
-        registry.load_record("depth", "large", tmp_path)
+        records.load_record("depth", "large", tmp_path)
     with pytest.raises(FileNotFoundError, match="python -m vgglab experiment depth --size gpu makes them"):
-        registry.load_record("depth", "gpu", tmp_path)
+        records.load_record("depth", "gpu", tmp_path)
     for text in ("{", '{"a": 1}', "[]"):
         (tmp_path / "depth.json").write_text(text)
         with pytest.raises(ValueError, match="depth.json is not the record of an experiment"):
-            registry.load_record("depth", folder=tmp_path)
+            records.load_record("depth", folder=tmp_path)
         with pytest.raises(ValueError, match="depth.json is not the record of an experiment"):
             runner.run(tiny(), garments, tmp_path / "depth.json")
 
@@ -461,6 +486,40 @@ def test_the_largest_record_stays_small(tmp_path):
     assert records.read(tmp_path / "large.json")["runs"] == runs
 
 
-def test_a_file_of_another_kind_in_the_folder_is_passed_over(tmp_path):
+def test_a_file_of_another_kind_in_the_folder_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("VGGLAB_RECORDS", str(tmp_path))
     (tmp_path / "benchmark-cpu.json").write_text('{"rounds": 3}')
     assert runner._known(tmp_path / "depth.json") == {}
+
+
+# Where records are
+
+
+def test_your_own_records_are_found_before_the_shipped_ones(tmp_path, monkeypatch):
+    def write(folder, name, seconds):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        runner._write({"data": "", "facts": {}, "networks": {"A": {}}, "runs": [
+            {"network": "A", "seed": 0, "results": {}, "learned": True, "parameters": 1, "macs": 1, "seconds": seconds,
+             "machine": {"device": "abacus", "torch": "2.0", "date": "2026-01-01"}}
+        ]}, tmp_path / folder / name)  # fmt: skip
+
+    monkeypatch.delenv("VGGLAB_RECORDS")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert len(records.load_record("depth").runs) > 1 and len(records.find_records("benchmark-*.json")) == 1
+    for seconds, folder in enumerate(("records", "notebooks/records")):
+        write(folder, "depth.json", seconds)
+        assert records.load_record("depth").runs[0]["seconds"] == seconds
+    write("records", "depth-gpu.json", 2)
+    assert records.load_record("depth", "gpu").runs[0]["seconds"] == 2
+    found = [path.resolve() for path in records.find_records("depth*.json")]
+    assert found == [tmp_path / "records" / "depth-gpu.json", tmp_path / "notebooks" / "records" / "depth.json"]
+    monkeypatch.setenv("VGGLAB_RECORDS", str(records.SHIPPED))
+    assert len(records.load_record("depth").runs) > 1
+
+
+def test_runs_that_are_shipped_are_copied_to_your_own_records(garments, tmp_path, monkeypatch, capsys):
+    shipped = runner.run(tiny(), garments, tmp_path / "shipped" / "one.json")
+    monkeypatch.setenv("VGGLAB_RECORDS", str(tmp_path / "shipped"))
+    own = runner.run(tiny(), garments, tmp_path / "records" / "one.json")
+    assert own == shipped and "one: 0 of 4 runs to do" in capsys.readouterr().out

@@ -155,7 +155,7 @@ def load(path: FilePath, scale: Scales = 256, seed: Whole = 0, workers: Index | 
     else:
         photographs = _photographs(folder, scale, workers)
         held_out = Splits(name, photographs, photographs).hold_out(max(1, len(photographs) // 10), seed)
-        train, test = held_out.train, held_out.test  # type: ignore[assignment]
+        train, test = held_out.train, held_out.test
     colours = measure_colours(train)
     return Splits(name, *(replace(part, colours=colours) for part in (train, test)))
 

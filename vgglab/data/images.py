@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,6 @@ from torch import Tensor
 from vgglab import _checks as checks
 from vgglab import machine
 from vgglab._checks import Count, Index, Seed, Whole, checked
-
-if TYPE_CHECKING:
-    from vgglab.data.imagefolder import Photographs
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 LARGEST_PADDED = 32
@@ -36,7 +33,6 @@ def smallest_and_largest(name: str, value: Any) -> tuple[int, int]:
 
 
 Scales = Annotated[Any, smallest_and_largest]
-ImageSet: TypeAlias = "Images | Photographs"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +105,8 @@ class Splits:
     """Training and test images under one name."""
 
     name: str
-    train: ImageSet
-    test: ImageSet
+    train: Any  # Images, or the Photographs of a folder
+    test: Any
 
     def hold_out(self, count: Count, seed: Seed = 0) -> "Splits":
         """Return Splits whose test images are count of the training images, drawn at random, for validation.

@@ -1,23 +1,18 @@
 """The comparisons on which the VGG paper rests (arXiv:1409.1556), repeated on Fashion-MNIST and recorded."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import torch
 
 from vgglab import _checks as checks
-from vgglab import data
-from vgglab.course.experiments import records
+from vgglab._checks import checked
 from vgglab.course.experiments.networks import Network, Photographs
-from vgglab.course.experiments.records import Comparison, Record, load_record, record_path
-from vgglab.course.experiments.runner import run
+from vgglab.course.experiments.records import Size
 from vgglab.data import Splits
-from vgglab.training.recipe import Recipe
-
-__all__ = [
-    "EXPERIMENTS", "GPU_EXPERIMENTS", "Comparison", "Experiment", "Network", "Photographs", "Record",
-    "add_experiment", "find_experiment", "load_record", "run",
-]  # fmt: skip
+from vgglab.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,7 @@ class Experiment:
 
     networks: what is trained, by name. pairs: the rows of the record that are compared. train_images: how many of the
     data set's training images each seed draws. test_images: how many of its test images count. seeds: the number of
-    runs of each network. measure: a name of treatments.MEASURES; facts: a name of treatments.FACTS, what is measured
+    runs of each network. measure: a name of networks.MEASURES; facts: a name of networks.FACTS, what is measured
     beside the runs.
     """
 
@@ -41,11 +36,11 @@ class Experiment:
     facts: str | None = None
     caveat: str = ""
 
-    def drawn(self, dataset, seed):
+    def drawn(self, splits: Splits, seed: int) -> Splits:
         """Return the Splits of one seed: training images drawn at random, and the first of the test images."""
-        order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))
-        train = dataset.train[order[: self.train_images]]
-        return Splits(dataset.name, train, dataset.test[: self.test_images])
+        order = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(seed))
+        train = splits.train[order[: self.train_images]]
+        return Splits(splits.name, train, splits.test[: self.test_images])
 
 
 @dataclass(frozen=True)
@@ -105,13 +100,27 @@ GPU = Scale(
 NORMALIZED = "With batch normalization, which the paper does not have, so that every depth trains in a few epochs."
 
 
-def registry(scale):
+def registry(scale: Scale) -> dict[str, Experiment]:
     """Return the eight experiments at one Scale, by name."""
 
-    def network(recipe=scale.recipe, build="plain", warm_start=False, photographs=None, equal=None, **changes):
+    def network(
+        recipe: Recipe = scale.recipe,
+        build: str = "plain",
+        warm_start: bool = False,
+        photographs: Photographs | None = None,
+        equal: str | None = None,
+        **changes: Any,
+    ) -> Network:
         return Network(replace(recipe, **changes), build, warm_start, photographs, equal)
 
-    def experiment(question, claim, networks, pairs, caveat=NORMALIZED, **options):
+    def experiment(
+        question: str,
+        claim: str,
+        networks: dict[str, Network],
+        pairs: Iterable[tuple[str, str]],
+        caveat: str = NORMALIZED,
+        **options: Any,
+    ) -> Experiment:
         numbers = {"train_images": scale.train_images, "test_images": scale.test_images, "seeds": scale.seeds}
         return Experiment(question, claim, networks, tuple(pairs), caveat=caveat, **numbers | options)
 
@@ -223,55 +232,23 @@ def registry(scale):
     }
 
 
-def _scenes(size):
+def _scenes(size: int) -> dict[str, Photographs]:
     """The three ways to train of Tables 3 and 4, in the paper's proportion to a network of size pixels."""
     small, large, largest, step = (round(side * size / 224) for side in (256, 384, 512, 32))
-    scene = {"side": 2 * size, "objects": (size, 2 * size)}
+    scene = partial(Photographs, 2 * size, (size, 2 * size))
     fixed = {
-        f"S {name}": Photographs(scales=(side, side), test_scales=(side - step, side, side + step), **scene)
+        f"S {name}": scene((side, side), (side - step, side, side + step))
         for name, side in (("small", small), ("large", large))
     }
-    return {**fixed, "S jittered": Photographs(scales=(small, largest), test_scales=(small, large, largest), **scene)}
+    return {**fixed, "S jittered": scene((small, largest), (small, large, largest))}
 
 
 EXPERIMENTS = registry(CPU)
 GPU_EXPERIMENTS = registry(GPU)
 
 
-def find_experiment(name, size="cpu"):
+@checked
+def find_experiment(name: str, size: Size = "cpu") -> Experiment:
     """Return the Experiment of a name, size "cpu" or "gpu"; raises ValueError for others."""
-    checks.choice("size", size, records.SIZES)
     experiments = EXPERIMENTS if size == "cpu" else GPU_EXPERIMENTS
     return experiments[checks.choice("name", name, experiments)]
-
-
-def add_experiment(commands):
-    """Add the command "experiment" to the subparsers of python -m vgglab."""
-    parser = commands.add_parser(
-        "experiment",
-        help="repeat an experiment of the paper and record it",
-        description="Train what the record of an experiment lacks and write it to NAME.json, or NAME-gpu.json. Stopped "
-        "at any time and called again, it goes on where it stopped.",
-    )
-    parser.add_argument("name", choices=[*EXPERIMENTS, "all"], help="which experiment")
-    parser.add_argument("--seeds", type=int, help="how many runs of each network; default: the experiment's")
-    parser.add_argument(
-        "--size", default="cpu", choices=records.SIZES, help="small for a CPU (the default), large for a GPU"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto (the default)")
-    parser.add_argument("--records", type=Path, default=records.RECORDS, help="their folder; default: %(default)s")
-    parser.set_defaults(run=_command)
-
-
-def _command(options):
-    """Run one experiment or all, and print what each pair shows."""
-    if options.seeds is not None:
-        checks.integer("seeds", options.seeds, at_least=1)
-    dataset = data.load("fashion-mnist")
-    for name in EXPERIMENTS if options.name == "all" else [options.name]:
-        experiment = find_experiment(name, options.size)
-        path = record_path(name, options.size, options.records)
-        run(experiment, dataset, path, seeds=options.seeds, device=options.device)
-        record = load_record(name, options.size, options.records)
-        for a, b in experiment.pairs:
-            print(f"{a} against {b}: {record.compare(a, b).verdict}")
