@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
-from vgglab import commands, data, inference, training
+from vgglab import commands, inference, training
 from vgglab.course import classroom
-from vgglab.course.experiments import registry
+from vgglab.course.experiments import runner
 from vgglab.data import imagefolder
-from vgglab.models import INITIALIZATIONS, VGG_CONFIGS
 
 EXAMPLES = """\
 examples:
@@ -23,16 +24,23 @@ examples:
 
 
 def main(arguments=None):
+    parser = command_line()
+    options = parser.parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")  # a log may be in an encoding that has no ×
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+def command_line():
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m vgglab", description="The course on VGG, from the command line.")
     subparsers = parser.add_subparsers(title="commands", required=True)
     add_train(subparsers)
-    registry.add_experiment(subparsers)
+    runner.add_experiment(subparsers)
     classroom.add_progress(subparsers)
-    options = parser.parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+    return parser
 
 
 def add_train(subparsers):
@@ -45,7 +53,7 @@ def add_train(subparsers):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=commands.train)
-    for add in (add_run, add_network, add_recipe, add_data, add_machine, add_testing):
+    for add in (add_run, add_recipe, add_data, add_machine, add_testing):
         add(parser)
 
 
@@ -62,29 +70,19 @@ def add_run(parser):
     )
 
 
-def add_network(parser):
-    group = parser.add_argument_group("the network", "Each of these replaces what the recipe says.")
-    group.add_argument("--config", choices=VGG_CONFIGS, help="the column of the paper's Table 1")
-    group.add_argument("--width", type=float, help="factor on all channels and FC units")
-    group.add_argument("--size", type=int, help="side of the images in pixels, at least 32")
-    group.add_argument("--batch-norm", action=argparse.BooleanOptionalAction, help="batch normalization")
-    group.add_argument("--dropout", type=float, help="probability that a unit of the FC layers is left out")
-    group.add_argument("--initialization", choices=INITIALIZATIONS, help="of the weights")
-
-
 def add_recipe(parser):
+    """Add a flag for each field of Recipe, which appears in the options only where it is given."""
     group = parser.add_argument_group("the recipe", "Each of these replaces what the recipe says.")
-    group.add_argument("--epochs", type=int)
-    group.add_argument("--batch-size", type=int)
-    group.add_argument("--lr", type=float, help="learning rate")
-    group.add_argument("--momentum", type=float)
-    group.add_argument("--weight-decay", type=float, help="L2 penalty multiplier")
-    group.add_argument("--schedule", choices=training.SCHEDULES, help="of the learning rate")
-    group.add_argument(
-        "--augment",
-        choices=("none", *data.AUGMENTATIONS, *imagefolder.AUGMENTATIONS),
-        help="those with crop are for photographs, for which recipes that augment do crop+flip+rgb, as the paper does",
-    )
+    hints = get_type_hints(training.Recipe)
+    for setting in fields(training.Recipe):
+        kind, *or_none = get_args(hints[setting.name]) or (hints[setting.name],)
+        takes = {"type": kind}
+        if kind is bool:
+            takes = {"action": argparse.BooleanOptionalAction}
+        elif setting.metadata["choices"]:
+            takes = {"choices": [*(["none"] if or_none else []), *setting.metadata["choices"]]}
+        flag = "--" + setting.name.replace("_", "-")
+        group.add_argument(flag, default=argparse.SUPPRESS, help=setting.metadata["help"], **takes)
 
 
 def add_data(parser):

@@ -133,6 +133,16 @@ def sequence(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Say of a module that cannot be imported within which extra brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f'{error.name} is not installed: pip install "vgglab[{name}]"'
+        raise ModuleNotFoundError(message, name=error.name) from None
+
+
 def path(name: str, value: Any) -> Path:
     """Return value, a str or a Path, as a Path with "~" replaced; raise TypeError or ValueError otherwise."""
     if not isinstance(value, (str, Path)):

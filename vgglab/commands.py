@@ -2,7 +2,7 @@
 
 import json
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import torch
 
@@ -14,11 +14,6 @@ from vgglab.models.vgg import SMALLEST_IMAGE
 from vgglab.training import checkpoint
 from vgglab.training.processes import Processes, leave
 
-# The options that replace what the recipe says.
-RECIPE_OPTIONS = (
-    "config", "width", "size", "batch_norm", "dropout", "initialization", "epochs", "batch_size", "lr", "momentum",
-    "weight_decay", "schedule", "augment",
-)  # fmt: skip
 PHOTOGRAPHS = "imagefolder:"
 
 
@@ -65,9 +60,8 @@ def recipe_of(options):
     recipe = training.find_recipe(options.recipe, machine.find_device(options.device))
     if is_photographs(options) and recipe.augment is not None:
         recipe = replace(recipe, augment=imagefolder.AUGMENTATIONS[-1])
-    given = {name: getattr(options, name) for name in RECIPE_OPTIONS if getattr(options, name) is not None}
-    if given.get("augment") == "none":
-        given["augment"] = None
+    names = {setting.name for setting in fields(recipe)}
+    given = {name: None if value == "none" else value for name, value in vars(options).items() if name in names}
     return replace(recipe, **given)
 
 

@@ -1,8 +1,10 @@
 """Recipes: everything that decides how a network is trained, under one name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vgglab import _checks as checks
+from vgglab import data
+from vgglab.data import imagefolder
 from vgglab.models import INITIALIZATIONS, VGG_CONFIGS, initialize, vgg
 from vgglab.models.parts import LARGEST_IMAGE
 from vgglab.models.vgg import LARGEST_WIDTH
@@ -14,30 +16,38 @@ SCHEDULES = {
 }
 
 
+def _setting(default, help, choices=None):
+    """A field of Recipe; the flag of the command line that sets it has the same help and choices."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run: the network, the size of its images (pixels), and how it is trained.
 
-    schedule is a name of SCHEDULES, a factor on lr as training goes from 0 to 1; augment a name of
-    vgglab.data.AUGMENTATIONS or, for folders of photographs, of vgglab.imagefolder.AUGMENTATIONS; initialization
-    one of vgglab.models.INITIALIZATIONS. flip_test averages the answers to each test image and its mirror image.
+    `python -m vgglab train --help` says what each field is.
     """
 
-    config: str = "A"
-    width: float = 1.0
-    size: int = 224
-    batch_norm: bool = False
-    dropout: float = 0.5
-    initialization: str = "xavier"
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    schedule: str = "constant"
-    augment: str | None = None
-    flip_test: bool = False
+    config: str = _setting("A", "column of the paper's Table 1", VGG_CONFIGS)
+    width: float = _setting(1.0, "factor on all channels and FC units")
+    size: int = _setting(224, "side of the images in pixels, at least 32")
+    batch_norm: bool = _setting(False, "batch normalization after every convolution")
+    dropout: float = _setting(0.5, "probability that a unit of the FC layers is left out")
+    initialization: str = _setting("xavier", "how the first weights are drawn", INITIALIZATIONS)
+    epochs: int = _setting(10, "times that all training images are shown")
+    batch_size: int = _setting(128, "images in one step, those of all processes together")
+    lr: float = _setting(0.01, "learning rate")
+    momentum: float = _setting(0.9, "share of the last step that is kept in the next one")
+    weight_decay: float = _setting(5e-4, "L2 penalty multiplier")
+    label_smoothing: float = _setting(0.0, "share of the target that is spread over all classes")
+    schedule: str = _setting("constant", "factor on the learning rate as training goes on", SCHEDULES)
+    augment: str | None = _setting(
+        None,
+        "how training images are changed; those with crop are for photographs, for which the command line makes "
+        "crop+flip+rgb, as in the paper, of what a recipe names",
+        (*data.AUGMENTATIONS, *imagefolder.AUGMENTATIONS),
+    )
+    flip_test: bool = _setting(False, "average the answers to each test image and its mirror image")
 
     def __post_init__(self):
         checked = {
