@@ -6,6 +6,7 @@ memory, whatever the size of the model. `receptive_field` and `cost` read the re
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -108,11 +109,12 @@ def tensors(values):
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
-def structural_copy(model, convert):
+def structural_copy(
+    model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor
+) -> nn.Module:
     """Return a copy of model in eval mode with convert(tensor) for each parameter and buffer.
 
-    Only the structure is copied, so that a convert that copies nothing costs nothing; shared parameters stay
-    shared, and model itself is left as it was.
+    The copy has modules of its own and by default the very weights of model, which is left as it was.
     """
     replaced = {}
     for module in checks.module("model", model).modules():
@@ -121,6 +123,29 @@ def structural_copy(model, convert):
                 new = convert(tensor.detach())
                 replaced[id(tensor)] = nn.Parameter(new, False) if isinstance(tensor, nn.Parameter) else new
     return copy.deepcopy(model, replaced).eval()
+
+
+def output_of(model: nn.Module, x: torch.Tensor, layer: str, name: str = "x") -> torch.Tensor:
+    """Run model on x, the argument of that name, and return what the last call of layer gave.
+
+    layer is the path of a module, or "output" for the model itself, whose first tensor counts if it returns several.
+    Raises ValueError where there is no such layer, or it does not run or returns several tensors.
+    """
+    modules = dict(model.named_modules()) | {"output": model}
+    if not isinstance(layer, str) or layer not in modules:
+        raise ValueError(f"layer must be the path of a module, or 'output', not {layer!r}")
+    calls: list[list[torch.Tensor]] = []
+    hook = modules[layer].register_forward_hook(
+        lambda module, args, output: calls.append([tensor.clone() for tensor in tensors(output)])
+    )
+    try:
+        with checks.running(name, x.shape):
+            model(x.clone())  # a first layer that works in place would change x itself
+    finally:
+        hook.remove()
+    if not calls or not calls[-1] or len(calls[-1]) != 1 and layer != "output":
+        raise ValueError(f"layer must run in eval mode and return one tensor; {layer!r} does not")
+    return calls[-1][0]
 
 
 def memory(tensor):

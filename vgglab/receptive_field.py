@@ -16,7 +16,7 @@ import torch
 from vgglab import _checks as checks
 from vgglab import _rules, _trace
 from vgglab._rules import Place
-from vgglab._trace import Operation, UnsupportedOperation, refuse, structural_copy, tensors, trace
+from vgglab._trace import Operation, UnsupportedOperation, output_of, refuse, structural_copy, trace
 
 __all__ = [
     "MisalignedError",
@@ -237,7 +237,7 @@ def effective(model, images, layer, unit):
     """
     images = checks.tensor("images", images).detach().requires_grad_()
     with torch.enable_grad():
-        values = _values("images", structural_copy(model, lambda tensor: tensor), images.clone(), layer, unit)
+        values = _values("images", structural_copy(model), images, layer, unit)
         if not values.requires_grad:
             return torch.zeros_like(images[0, 0])
         (gradient,) = torch.autograd.grad(values.sum(), images)
@@ -246,21 +246,7 @@ def effective(model, images, layer, unit):
 
 def _values(argument, model, images, layer, unit):
     """Run model on images, which come from argument, and return the values (N, channels) of one unit of layer."""
-    modules = dict(model.named_modules()) | {"output": model}
-    if not isinstance(layer, str) or layer not in modules:
-        raise ValueError(f"layer must be the path of a module, or 'output', not {layer!r}")
-    calls = []
-    hook = modules[layer].register_forward_hook(
-        lambda module, args, output: calls.append([tensor.clone() for tensor in tensors(output)])
-    )
-    try:
-        with checks.running(argument, images.shape):
-            model(images)
-    finally:
-        hook.remove()
-    if not calls or not calls[-1] or len(calls[-1]) != 1 and layer != "output":
-        raise ValueError(f"layer must run in eval mode and return one tensor; {layer!r} does not")
-    values = calls[-1][0]
+    values = output_of(model, images, layer, argument)
     if values.dim() != 4:
         values = values.reshape(len(images), -1, 1, 1)
     (row, col), (rows, cols) = checks.pair("unit", unit, at_least=0), values.shape[2:]
