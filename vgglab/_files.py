@@ -1,20 +1,24 @@
-"""Files that are whole or absent: written to a temporary name, synced, then renamed."""
+"""Files that are whole or absent: written to a temporary name, synced, then renamed; and patience with a network."""
 
 import errno
 import glob
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vgglab import _checks as checks
+from vgglab._checks import FilePath, checked
+
+NETWORK_TIMEOUT = 5.0  # seconds
 
 
 @contextmanager
-def replacing(path):
+@checked
+def replacing(path: FilePath) -> Iterator[Path]:
     """Yield a temporary path beside path that takes its place when the block ends well, and vanishes otherwise."""
-    path = checks.path("path", path)
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
@@ -23,19 +27,20 @@ def replacing(path):
         yield temporary
         with temporary.open("r+b") as file:  # Windows syncs only what may be written to
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
-        if error.errno and error.filename is None:
-            error.filename = str(path)
+        error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def prepare(path):
+@checked
+def prepare(path: FilePath) -> None:
     """Raise OSError if path could not be written, and clear away what a killed process had half written."""
-    path = checks.path("path", path)
+    path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "must be a file, not a folder", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,23 +49,14 @@ def prepare(path):
         rest.unlink()
 
 
-def write_text(path, text):
+def write_text(path: FilePath, text: str) -> None:
     """Write text to path as UTF-8, its line ends as they are."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-NETWORK_TIMEOUT = 5.0  # seconds
-
-
 @contextmanager
-def network_timeout():
+def network_timeout() -> Iterator[None]:
     """Give up on a server that does not answer, inside the block."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
