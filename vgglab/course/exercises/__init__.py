@@ -4,28 +4,37 @@ import torch
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab.course.exercises.judge import Unanswered
-from vgglab.course.exercises.lessons_01_to_04 import RECEPTIVE_FIELDS, RESPONSE_NORM, SMALL_KERNELS, START, VGG_BLOCKS
-from vgglab.course.exercises.lessons_05_to_09 import EXPERIMENTS, NEIGHBOURS, SEEING, TESTING, TRAINING
-
-__all__ = ["LESSONS", "STATES", "check", "verdict"]
+from vgglab.course.exercises import (
+    experiments,
+    lrn,
+    neighbours,
+    receptive_fields,
+    seeing,
+    small_kernels,
+    start,
+    testing,
+    training,
+    vgg_blocks,
+)
+from vgglab.course.exercises.judge import Answer, Unanswered
 
 LESSONS = {
-    "00_start_here": START,
-    "01_receptive_fields": RECEPTIVE_FIELDS,
-    "02_small_kernels": SMALL_KERNELS,
-    "03_local_response_norm": RESPONSE_NORM,
-    "04_vgg_blocks": VGG_BLOCKS,
-    "05_training": TRAINING,
-    "06_testing_at_any_size": TESTING,
-    "07_neighbours": NEIGHBOURS,
-    "08_the_papers_experiments": EXPERIMENTS,
-    "09_what_vgg_sees": SEEING,
+    "00_start_here": start.EXERCISES,
+    "01_receptive_fields": receptive_fields.EXERCISES,
+    "02_small_kernels": small_kernels.EXERCISES,
+    "03_local_response_norm": lrn.EXERCISES,
+    "04_vgg_blocks": vgg_blocks.EXERCISES,
+    "05_training": training.EXERCISES,
+    "06_testing_at_any_size": testing.EXERCISES,
+    "07_neighbours": neighbours.EXERCISES,
+    "08_the_papers_experiments": experiments.EXERCISES,
+    "09_what_vgg_sees": seeing.EXERCISES,
 }
+JUDGES = {exercise: judge for lesson in LESSONS.values() for exercise, judge in lesson.items()}
 STATES = ("ok", "todo", "not yet")
 
 
-def check(exercise, answer, *given):
+def check(exercise: str, answer: Answer, *given: Answer) -> None:
     """Print [ok], [todo] while answer is missing, or [not yet] with a counterexample and what to look at.
 
     answer is a value, or a function that is tried on inputs from small to large; given is what the exercise needs of
@@ -34,10 +43,9 @@ def check(exercise, answer, *given):
     print(verdict(exercise, answer, *given))
 
 
-def verdict(exercise, answer, *given):
+def verdict(exercise: str, answer: Answer, *given: Answer) -> str:
     """Return the line that check prints."""
-    judges = {name: judge for lesson in LESSONS.values() for name, judge in lesson.items()}
-    judge = judges[checks.choice("exercise", exercise, judges)]
+    judge = JUDGES[checks.choice("exercise", exercise, JUDGES)]
     try:
         with machine.own_random_state(torch.device("cpu")):
             complaint = judge(answer, *given)

@@ -36,6 +36,7 @@ Name = Annotated[str, _name]
 class Comparison:
     """Accuracy of one network minus another's, in percentage points, over runs paired by their seed.
 
+    accuracies are the pairs (a's, b's) in per cent, in the order of seeds.
     low and high are the 95 % interval by Student's t, which the verdict rests on; bootstrap is the one by resampling
     the pairs. The percentile bootstrap of five values is too narrow (it covers some 83 % instead of 95 %: it lacks
     both the factor sqrt(n / (n - 1)) and t's wider tails), so it is shown but decides nothing. Source: Hesterberg,
@@ -49,6 +50,12 @@ class Comparison:
     high: float
     bootstrap: tuple[float, float]
     seeds: tuple[int, ...]
+    accuracies: tuple[tuple[float, float], ...]
+
+    @property
+    def differences(self) -> list[float]:
+        """Accuracy of a minus that of b for each of seeds, in percentage points."""
+        return [a - b for a, b in self.accuracies]
 
     @property
     def verdict(self) -> str:
@@ -110,10 +117,10 @@ class Record:
         seeds = tuple(sorted(one.keys() & other.keys()))
         if not seeds:
             raise ValueError(f"{a!r} and {b!r} must have runs with the same seed; they have none in record {self.name}")
-        differences = [100 * (one[seed] - other[seed]) for seed in seeds]
-        return Comparison(
-            a, b, float(np.mean(differences)), *t_interval(differences), bootstrap_interval(differences), seeds
-        )
+        pairs = tuple((100 * one[seed], 100 * other[seed]) for seed in seeds)
+        differences = [x - y for x, y in pairs]
+        mean, interval = float(np.mean(differences)), t_interval(differences)
+        return Comparison(a, b, mean, *interval, bootstrap_interval(differences), seeds, pairs)
 
     @property
     def provenance(self) -> str:

@@ -1,9 +1,11 @@
-"""Figures of local response normalization, and pictures of feature maps side by side."""
+"""Figures of local response normalization: one position's channels, and curves."""
 
-from vgglab.course.figures.style import BLUE, GREY, MARKERS, ORANGE, figure
+from torch import Tensor
+
+from vgglab.course.figures.style import BLUE, GREY, MARKERS, ORANGE, Figure, figure
 
 
-def lrn_spike(before, after, kept):
+def lrn_spike(before: Tensor, after: Tensor, kept: Tensor) -> Figure:
     """Bars of one position's channels before and after, and the share of its lone response that each unit keeps."""
     fig, axes = figure(1, 3, size=(14, 4))
     panels = [
@@ -19,22 +21,11 @@ def lrn_spike(before, after, kept):
     return fig
 
 
-def lrn_curves(responses, outputs):
-    """One curve over responses for each label of outputs, a dict."""
+def lrn_curves(responses: Tensor, outputs: dict[str, Tensor]) -> Figure:
+    """One curve over responses for each label of outputs."""
     fig, axis = figure(size=(9, 4.5))
     for marker, (label, values) in zip(MARKERS, outputs.items(), strict=False):
         axis.plot(responses, values, marker=marker, markevery=len(values) // 8, label=label)
     axis.set(xlabel="response of all five channels", ylabel="response after the layer")
     axis.legend()
-    return fig
-
-
-def maps(pictures):
-    """Each picture (H, W) of a dict under its name, side by side, each with its own scale of values."""
-    fig, axes = figure(1, len(pictures), size=(3.5 * len(pictures), 3.3))
-    for axis, (name, values) in zip(axes, pictures.items(), strict=True):
-        shown = axis.imshow(values, cmap="gray")
-        axis.set_title(name)
-        axis.set_axis_off()
-        fig.colorbar(shown, ax=axis, shrink=0.8)
     return fig

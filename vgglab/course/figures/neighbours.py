@@ -1,8 +1,10 @@
 """Figures of the networks around VGG: the map of a decade, branches, gradients, shifts, training effort."""
 
+from matplotlib.axis import Axis
 from matplotlib.ticker import NullFormatter
 
-from vgglab.course.figures.style import MARKERS, PALETTE, figure
+from vgglab.cost import Ledger
+from vgglab.course.figures.style import MARKERS, PALETTE, Figure, figure
 
 LABELS = {
     "above": ((0, 8), "center", "bottom"),
@@ -11,8 +13,10 @@ LABELS = {
 }
 
 
-def decade(tables, errors, groups, labels):
-    """Top-5 error against MACs, and memory of parameters against activations, for a dict of names and Ledgers.
+def decade(
+    tables: dict[str, Ledger], errors: dict[str, float], groups: dict[str, list[str]], labels: dict[str, str]
+) -> Figure:
+    """Top-5 error against MACs, and memory of parameters against activations, for the ledgers of networks.
 
     float32, one image. errors (per cent) may lack names; groups maps a title to its names and gives colour and
     marker; labels says where a name stands: "above" (where it is not in labels), "below" or "left".
@@ -40,12 +44,12 @@ def decade(tables, errors, groups, labels):
     return fig
 
 
-def branch_costs(versions):
-    """Multiply-adds (millions) of an inception module's branches, stacked, one bar for each version of a dict."""
+def branch_costs(versions: dict[str, dict[str, int]]) -> Figure:
+    """Multiply-adds (millions) of an inception module's branches, stacked, one bar for each version."""
     fig, axis = figure(size=(11, 3.4))
     hatches = ("", "//", "..", "xx")
     for row, branches in enumerate(versions.values()):
-        start = 0
+        start = 0.0
         for (name, macs), color, hatch in zip(branches.items(), PALETTE, hatches, strict=False):
             axis.barh(row, macs / 1e6, left=start, color=color, hatch=hatch, edgecolor="white", label=name)
             start += macs / 1e6
@@ -60,8 +64,8 @@ def branch_costs(versions):
     return fig
 
 
-def gradients(panels):
-    """The norm of each convolution's gradient, one panel for each dict of curves, both on one logarithmic scale."""
+def gradients(panels: dict[str, dict[str, list[float]]]) -> Figure:
+    """The norm of each convolution's gradient, one panel for each title, both on one logarithmic scale."""
     fig, axes = figure(1, len(panels), size=(13, 4.6), sharey=True)
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for (name, norms), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
@@ -72,8 +76,8 @@ def gradients(panels):
     return fig
 
 
-def shifts(curves):
-    """The share of answers that change against the shift (pixels from 1), for a dict of names and lists."""
+def shifts(curves: dict[str, list[float]]) -> Figure:
+    """The share of answers that change against the shift (pixels from 1), one line for each name."""
     fig, axis = figure(size=(9, 4.2))
     for (name, shares), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
         axis.plot(range(1, len(shares) + 1), [100 * share for share in shares], color=color, marker=marker, label=name)
@@ -83,8 +87,8 @@ def shifts(curves):
     return fig
 
 
-def effort(results):
-    """Test accuracy and seconds of training side by side, for a dict of names and (accuracy, seconds)."""
+def effort(results: dict[str, tuple[float, float]]) -> Figure:
+    """Test accuracy and seconds of training side by side, for each name and its (accuracy, seconds)."""
     fig, axes = figure(1, 2, size=(12, 4.2), sharey=True)
     columns = zip(*results.values(), strict=True)
     labels = ("test images right (%)", "training time (seconds)")
@@ -97,7 +101,7 @@ def effort(results):
     return fig
 
 
-def _plain_ticks(axis, ticks):
+def _plain_ticks(axis: Axis, ticks: list[float]) -> None:
     """Label a logarithmic axis at ticks, in plain numbers."""
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_minor_formatter(NullFormatter())

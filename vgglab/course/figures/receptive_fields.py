@@ -1,17 +1,21 @@
 """Figures of receptive fields: the cone below a unit, the walk up a network, and what counts inside the field."""
 
-from math import exp, pi, sqrt
+from math import sqrt
+from statistics import NormalDist
 
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
-from vgglab.course.figures.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, figure
+from vgglab.course.figures.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, Figure, figure
+from vgglab.receptive_field import ReceptiveField, Region
 
 
-def cone(chains, inputs):
-    """Chains of layers (kernel, stride) over a line of inputs, a dict; what the middle top unit sees is filled."""
+def cone(chains: dict[str, list[tuple[int, int]]], inputs: int) -> Figure:
+    """Chains of layers (kernel, stride) over a line of inputs; what the middle top unit sees is filled."""
     fig, axes = figure(1, len(chains), size=(6.2 * len(chains), 4.2), squeeze=False)
     for axis, (title, layers) in zip(axes[0], chains.items(), strict=True):
-        places = [list(range(inputs))]
+        places: list[list[float]] = [list(range(inputs))]
         for kernel, stride in layers:
             below = places[-1]
             starts = range(0, len(below) - kernel + 1, stride)
@@ -38,8 +42,8 @@ def cone(chains, inputs):
     return fig
 
 
-def field_walk(image, fields):
-    """Fields of layers, a dict: those narrower than image (H, W) as boxes over it, and the widths of all as bars."""
+def field_walk(image: Tensor, fields: dict[str, ReceptiveField]) -> Figure:
+    """Fields of layers: those narrower than image (H, W) as boxes over it, and the widths of all as bars."""
     fig, (left, right) = figure(1, 2, size=(13, 6.5), width_ratios=(1, 1.05))
     side = image.shape[-1]
     left.imshow(image, cmap="gray", alpha=0.6)
@@ -61,22 +65,21 @@ def field_walk(image, fields):
     return fig
 
 
-def profiles(shares):
-    """The share of the gradient on each row for a dict of n and lists of 2n + 1, over Gaussians of variance 2n/3."""
+def profiles(shares: dict[int, Tensor]) -> Figure:
+    """The share of the gradient on each row, 2n + 1 of them for each n, over Gaussians of variance 2n/3."""
     fig, axis = figure(size=(10, 4.4))
     for (n, values), color, marker in zip(shares.items(), PALETTE, MARKERS, strict=False):
         offsets = range(-n, n + 1)
         axis.plot(offsets, values, color=color, marker=marker, lw=0, label=f"{n} layers: field {2 * n + 1}")
-        spread = sqrt(2 * n / 3)
-        curve = [exp(-((x / spread) ** 2) / 2) / spread / sqrt(2 * pi) for x in offsets]
-        axis.plot(offsets, curve, color=color, lw=1.2)
+        gaussian = NormalDist(sigma=sqrt(2 * n / 3))
+        axis.plot(offsets, [gaussian.pdf(x) for x in offsets], color=color, lw=1.2)
     axis.set(xlabel="rows from the middle of the field", ylabel="share of the gradient")
     axis.legend(title="lines: Gaussians of variance 2n/3")
     return fig
 
 
-def effective_fields(gradients):
-    """Gradient maps (H, W) under their names, each with its field, a dict of pairs (map, Region), as a dashed box."""
+def effective_fields(gradients: dict[str, tuple[Tensor, Region]]) -> Figure:
+    """Gradient maps (H, W) under their names, each with its field as a dashed box."""
     fig, axes = figure(1, len(gradients), size=(5 * len(gradients), 5), squeeze=False)
     for axis, (name, (gradient, region)) in zip(axes[0], gradients.items(), strict=True):
         shown = axis.imshow(gradient / gradient.max(), cmap="magma")
@@ -88,16 +91,16 @@ def effective_fields(gradients):
     return fig
 
 
-def _block_colors(names):
+def _block_colors(names: dict[str, ReceptiveField]) -> list[str]:
     """One colour for each block, which a pooling ends, and red for the FC layers."""
-    block, colors = 0, []
+    block, colors = 0, list[str]()
     for name in names:
         colors.append(RED if name.startswith("fc") else PALETTE[block % 5])
         block += name.startswith("pool")
     return colors
 
 
-def _box(axis, region, color, line):
+def _box(axis: Axes, region: Region, color: str, line: str) -> None:
     height, width = region.bottom - region.top + 1, region.right - region.left + 1
     corner = (region.left - 0.5, region.top - 0.5)
     axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linestyle=line, linewidth=2))

@@ -3,18 +3,19 @@
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
-from vgglab.course.figures.style import BLUE, GREY, MARKERS, ORANGE, SKY, figure
+from vgglab.course.figures.style import BLUE, GREY, MARKERS, ORANGE, SKY, Figure, figure, picture_grid
+from vgglab.receptive_field import Region
 
 SIGNED = "PuOr_r"  # orange above zero, purple below
+COLUMNS = 8  # of filters
 
 
-def filters(kernels, columns=8):
+def filters(kernels: Tensor) -> Figure:
     """Kernels (N, rows, columns) side by side on one scale, orange for positive weights, purple for negative ones."""
-    rows, largest = -(-len(kernels) // columns), float(abs(kernels).max())
-    fig, axes = figure(rows, columns, size=(1.35 * columns + 1.2, 1.6 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
+    rows, largest = -(-len(kernels) // COLUMNS), float(abs(kernels).max())
+    fig, axes = picture_grid(rows, COLUMNS, (1.35 * COLUMNS + 1.2, 1.6 * rows))
     for number, (axis, kernel) in enumerate(zip(axes.flat, kernels, strict=False)):
         shown = axis.imshow(kernel, cmap=SIGNED, vmin=-largest, vmax=largest)
         axis.set_title(number, fontsize=12)
@@ -22,12 +23,10 @@ def filters(kernels, columns=8):
     return fig
 
 
-def feature_maps(picture, blocks):
+def feature_maps(picture: Tensor, blocks: dict[str, Tensor]) -> Figure:
     """The picture (H, W), and a row of maps (N, rows, columns) for each name of blocks, each row on one scale."""
     columns = max(len(maps) for maps in blocks.values())
-    fig, axes = figure(len(blocks), columns + 1, size=(1.45 * (columns + 1), 1.6 * len(blocks)))
-    for axis in axes.flat:
-        axis.set_axis_off()
+    fig, axes = picture_grid(len(blocks), columns + 1, (1.45 * (columns + 1), 1.6 * len(blocks)))
     axes[0, 0].imshow(picture, cmap="gray")
     for row, (name, maps) in zip(axes, blocks.items(), strict=True):
         for axis, values in zip(row[1:], maps, strict=False):
@@ -37,15 +36,13 @@ def feature_maps(picture, blocks):
     return fig
 
 
-def excited(channels):
-    """For each name of a dict, pictures (H, W) with a box around what a unit sees, and below them what is inside.
+def excited(channels: dict[str, list[tuple[Tensor, Region, Tensor]]]) -> Figure:
+    """For each name pictures (H, W) with a box around what a unit sees, and below them what is inside.
 
     The values are lists of (picture, Region, crop), the crop with NaN, shown blue, where it lies outside the picture.
     """
     count = max(len(found) for found in channels.values())
-    fig, axes = figure(2 * len(channels), count, size=(1.4 * count + 1.4, 2.9 * len(channels)), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
+    fig, axes = picture_grid(2 * len(channels), count, (1.4 * count + 1.4, 2.9 * len(channels)))
     colors = colormaps["gray"].with_extremes(bad=SKY)
     for number, (name, found) in enumerate(channels.items()):
         above, below = axes[2 * number : 2 * number + 2]
@@ -60,15 +57,13 @@ def excited(channels):
     return fig
 
 
-def heat_maps(pictures, maps, titles=None):
+def heat_maps(pictures: Tensor, maps: dict[str, Tensor], titles: list[str] | None = None) -> Figure:
     """Pictures (N, H, W) side by side, titles above them, and below a row of maps (N, rows, columns) for each name.
 
     Orange is above zero, purple below, each map on its own scale; a map smaller than the picture lies in its middle.
     """
     height, width = pictures.shape[1:]
-    fig, axes = figure(1 + len(maps), len(pictures), size=(1.75 * len(pictures) + 2.6, 1.85 * (1 + len(maps)) + 0.3))
-    for axis in axes.flat:
-        axis.set_axis_off()
+    fig, axes = picture_grid(1 + len(maps), len(pictures), (1.75 * len(pictures) + 2.6, 1.85 * (1 + len(maps)) + 0.3))
     for axis, picture, title in zip(axes[0], pictures, titles or [""] * len(pictures), strict=True):
         axis.imshow(picture, cmap="gray")
         axis.set_title(title, fontsize=13)
@@ -83,7 +78,7 @@ def heat_maps(pictures, maps, titles=None):
     return fig
 
 
-def agreement(correlations):
+def agreement(correlations: dict[int, list[float]]) -> Figure:
     """Rank correlations against the side of the patch (pixels): each image a dot, their means joined by a line."""
     fig, axis = figure(size=(9, 4.2))
     places = range(len(correlations))
@@ -99,13 +94,13 @@ def agreement(correlations):
     return fig
 
 
-def confusion(matrix, classes):
+def confusion(matrix: Tensor, classes: tuple[str, ...]) -> Figure:
     """How many images of each true class (row) were given which name (column), shaded by the share of the row."""
-    matrix = np.asarray(matrix)
-    shares = matrix / matrix.sum(1, keepdims=True).clip(1)
+    counts = matrix.numpy()
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
     fig, axis = figure(size=(10, 7.5))
     shown = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
+    for (row, column), count in np.ndenumerate(counts):
         color = "white" if shares[row, column] > 0.5 else "black"
         axis.text(column, row, count or "", ha="center", va="center", color=color, fontsize=12)
     axis.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")

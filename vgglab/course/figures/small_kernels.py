@@ -1,9 +1,11 @@
-"""Figures of what kernels cost: one layer by kernel size, stacks by channels, and counted beside measured."""
+"""Figures of what kernels cost and do: by size, by channels, counted beside measured, and maps side by side."""
 
-from vgglab.course.figures.style import BLUE, MARKERS, ORANGE, PALETTE, figure
+from torch import Tensor
+
+from vgglab.course.figures.style import BLUE, MARKERS, ORANGE, PALETTE, Figure, figure, picture_grid
 
 
-def kernel_costs(costs):
+def kernel_costs(costs: dict[int, tuple[int, int]]) -> Figure:
     """Parameters (thousands) and operations (millions) of one layer as bars, for a dict of kernel sizes and pairs."""
     fig, axes = figure(1, 2, size=(11, 3.8))
     labels = [f"{kernel}×{kernel}" for kernel in costs]
@@ -18,7 +20,7 @@ def kernel_costs(costs):
     return fig
 
 
-def over_channels(channels, weights):
+def over_channels(channels: list[int], weights: dict[str, list[int]]) -> Figure:
     """The weights (millions) of a dict of layer stacks against their number of channels."""
     fig, axis = figure(size=(9, 4.4))
     for (name, values), color, marker in zip(weights.items(), PALETTE, MARKERS, strict=False):
@@ -28,7 +30,7 @@ def over_channels(channels, weights):
     return fig
 
 
-def counted_and_measured(ratios):
+def counted_and_measured(ratios: dict[str, tuple[float, float]]) -> Figure:
     """Bars of pairs (ratio of the MACs, ratio of the times) for a dict of labels, with a line where both are equal."""
     fig, axis = figure(size=(10, 4.2))
     for shift, name, color, hatch in ((-0.2, "multiply-adds", BLUE, ""), (0.2, "time on this computer", ORANGE, "//")):
@@ -42,4 +44,14 @@ def counted_and_measured(ratios):
     axis.margins(y=0.15)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     axis.grid(axis="x", visible=False)
+    return fig
+
+
+def maps(pictures: dict[str, Tensor]) -> Figure:
+    """Each picture (H, W) of a dict under its name, side by side, each with its own scale of values."""
+    fig, axes = picture_grid(1, len(pictures), (3.5 * len(pictures), 3.3))
+    for axis, (name, values) in zip(axes[0], pictures.items(), strict=True):
+        shown = axis.imshow(values, cmap="gray")
+        axis.set_title(name)
+        fig.colorbar(shown, ax=axis, shrink=0.8)
     return fig

@@ -5,20 +5,20 @@ from itertools import product
 import numpy as np
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from torch import Tensor
 
-from vgglab.course.figures.style import GREY, MARKERS, ORANGE, PALETTE, figure
+from vgglab.course.figures.style import GREY, MARKERS, ORANGE, PALETTE, Figure, figure, picture_grid
 
 
-def score_maps(picture, maps, window, stride=32):
+def score_maps(picture: Tensor, maps: dict[str, Tensor], window: int) -> Figure:
     """The picture (H, W) with its first window, then under each name of maps its values (rows, columns) over it.
 
     Each value stands in the middle of its window, a square of window pixels.
     """
     height, width = picture.shape
+    stride = 32  # pixels between neighbouring windows, after five halvings
     panels, outline = (len(maps) + 2) // 2, [withStroke(linewidth=3, foreground="black")]
-    fig, axes = figure(2, panels, size=(4.6 * panels, 2 * (4.6 * height / width + 0.5)))
-    for axis in axes.flat:
-        axis.set_axis_off()
+    fig, axes = picture_grid(2, panels, (4.6 * panels, 2 * (4.6 * height / width + 0.5)))
     first, *others = axes.flat
     first.imshow(picture, cmap="gray")
     first.add_patch(Rectangle((1, 1), window - 2, window - 2, fill=False, color=ORANGE, linewidth=3))
@@ -37,30 +37,28 @@ def score_maps(picture, maps, window, stride=32):
     return fig
 
 
-def crop_grid(picture, crop, rows, columns):
+def crop_grid(picture: Tensor, crop: int, rows: list[int], columns: list[int]) -> Figure:
     """The picture (H, W) with the frames of the crops that start at rows and columns; beside it all of them, twice."""
-    fig, (whole, parts) = figure(1, 2, size=(14, 5), width_ratios=(1, 1.8))
-    picture, places = np.asarray(picture), list(product(rows, columns))
-    whole.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    fig, [[whole, parts]] = picture_grid(1, 2, (14, 5), width_ratios=(1, 1.8))
+    pixels, places = picture.numpy(), list(product(rows, columns))
+    whole.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     for top, left in places:
         whole.add_patch(Rectangle((left, top), crop, crop, fill=False, color=GREY, linewidth=0.8))
         whole.plot(left + crop / 2, top + crop / 2, "o", color=ORANGE, markersize=5)
     for (top, left), color, line in zip((places[0], places[-1]), PALETTE, ("-", "--"), strict=False):
         whole.add_patch(Rectangle((left, top), crop, crop, fill=False, color=color, linewidth=3, linestyle=line))
     whole.set_title(f"{len(places)} places: frames and centres")
-    tiles = {place: picture[place[0] :, place[1] :][:crop, :crop] for place in places}
+    tiles = {place: pixels[place[0] :, place[1] :][:crop, :crop] for place in places}
     framed = [[np.pad(tiles[top, left], 2, constant_values=255) for left in columns] for top in rows]
     mirrored = [[tile[:, ::-1] for tile in line] for line in framed]
     gap = np.full((len(rows) * (crop + 4), crop // 3), 255)
     parts.imshow(np.hstack([np.block(framed), gap, np.block(mirrored)]), cmap="gray", vmin=0, vmax=255)
     parts.set_title(f"{2 * len(places)} crops: as they are, and mirrored")
-    for axis in (whole, parts):
-        axis.set_axis_off()
     return fig
 
 
-def accuracy_by_scale(accuracies):
-    """Accuracy against the size of the test images, for a dict of names and {pixels: accuracy}."""
+def accuracy_by_scale(accuracies: dict[str, dict[int, float]]) -> Figure:
+    """Accuracy against the size of the test images, one line {pixels: accuracy} for each name."""
     fig, axis = figure(size=(9, 4.4))
     for (name, line), color, marker in zip(accuracies.items(), PALETTE, MARKERS, strict=False):
         axis.plot(line.keys(), line.values(), color=color, marker=marker, label=name)
@@ -70,8 +68,8 @@ def accuracy_by_scale(accuracies):
     return fig
 
 
-def costs_and_accuracies(methods):
-    """Bars of multiply-adds and milliseconds per image, and accuracy with its standard error, for a dict of names."""
+def costs_and_accuracies(methods: dict[str, tuple[int, float, float, float]]) -> Figure:
+    """Bars of multiply-adds and milliseconds per image, and accuracy with its standard error, for each method."""
     fig, (work, duration, right) = figure(1, 3, size=(14, 0.6 * len(methods) + 1.6), sharey=True)
     macs, milliseconds, accuracies, errors = zip(*methods.values(), strict=True)
     millions = [count / 1e6 for count in macs]

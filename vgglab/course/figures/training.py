@@ -1,45 +1,25 @@
-"""Figures of the data and of training: garments by class, answers, curves."""
+"""Figures of training: augmented pictures, schedules, losses, curves."""
 
-from vgglab.course.figures.style import GREEN, GREY, MARKERS, PALETTE, RED, figure
+from collections.abc import Callable
+from typing import Any
 
-
-def garments(images, per_class=10):
-    """One row of pictures for each class, the first per_class of it."""
-    fig, axes = figure(len(images.classes), per_class, size=(per_class * 0.85 + 1.6, len(images.classes) * 0.75))
-    for number, (row, name) in enumerate(zip(axes, images.classes, strict=True)):
-        members = images[(images.labels == number).nonzero().flatten()[:per_class]]
-        for axis, picture in zip(row, members.pixels, strict=True):
-            _picture(axis, picture)
-        row[0].text(-6, 14, f"{number}  {name}", ha="right", va="center", fontsize=13)
-    return fig
+from vgglab.course.figures.style import GREY, MARKERS, PALETTE, Figure, figure, picture_grid
+from vgglab.data import Images
+from vgglab.training import History
 
 
-def answers(images, scores):
-    """Two rows of the images with the class that scores names, and the true class where that is wrong."""
-    columns = (len(images) + 1) // 2
-    fig, axes = figure(2, columns, size=(columns * 2, 5.2))
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, picture, label, answer in zip(axes.flat, images.pixels, images.labels, scores.argmax(1), strict=False):
-        _picture(axis, picture)
-        right = answer == label
-        text = f"{images.classes[answer]} ✓" if right else f"{images.classes[answer]} ✗\n({images.classes[label]})"
-        axis.set_title(text, fontsize=12, color=GREEN if right else RED)
-    return fig
-
-
-def pictures(rows):
-    """One row of pictures for each name and Images of a dict."""
+def pictures(rows: dict[str, Images]) -> Figure:
+    """One row of pictures for each name of rows."""
     columns = max(len(images) for images in rows.values())
-    fig, axes = figure(len(rows), columns, size=(columns * 1.1 + 2.4, len(rows) * 1.15), squeeze=False)
+    fig, axes = picture_grid(len(rows), columns, (columns * 1.1 + 2.4, len(rows) * 1.15))
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(row, images.pixels, strict=False):
-            _picture(axis, picture)
+            axis.imshow(picture[0], cmap="gray", vmin=0, vmax=255)
         row[0].text(-0.1, 0.5, name, ha="right", va="center", fontsize=13, transform=row[0].transAxes)
     return fig
 
 
-def recorded_runs(record):
+def recorded_runs(record: dict[str, Any]) -> Figure:
     """Test accuracy against seconds of training for each run of a record, a dict of titles and runs over seeds."""
     fig, axis = figure(size=(11, 4.6))
     for (title, target), color, marker in zip(record.items(), PALETTE, MARKERS, strict=False):
@@ -51,8 +31,8 @@ def recorded_runs(record):
     return fig
 
 
-def training_curves(histories):
-    """Loss and accuracy against the epoch, for a dict of names and Histories; dashed on training images."""
+def training_curves(histories: dict[str, History]) -> Figure:
+    """Loss and accuracy against the epoch, for each name of histories; dashed on training images."""
     fig, (left, right) = figure(1, 2, size=(12, 4.4))
     for (name, history), color, marker in zip(histories.items(), PALETTE * 2, MARKERS * 2, strict=False):
         epochs = [row["epoch"] for row in history.epochs]
@@ -68,7 +48,7 @@ def training_curves(histories):
     return fig
 
 
-def schedules(schedules, lr=1.0):
+def schedules(schedules: dict[str, Callable[[float], float]], lr: float) -> Figure:
     """The learning rate from the start to the end of training, one line for each schedule."""
     fig, axis = figure(size=(9, 3.8))
     progress = [step / 400 for step in range(401)]
@@ -79,20 +59,19 @@ def schedules(schedules, lr=1.0):
     return fig
 
 
-def losses(curves, level=None):
-    """The loss of each step for a dict of names and lists, with a dotted line at level where one is given."""
+def losses(curves: dict[str, list[float]], level: float) -> Figure:
+    """The loss of each step, one line for each name of curves, with a dotted line at level."""
     fig, axis = figure(size=(9, 4))
     for (name, values), color, line in zip(curves.items(), PALETTE, ("-", "--", "-.", ":"), strict=False):
         axis.plot(range(1, len(values) + 1), values, line, color=color, label=name)
-    if level is not None:
-        axis.axhline(level, color=GREY, linestyle=":")
-        axis.text(1.01, level, f"{level:.3f}", transform=axis.get_yaxis_transform(), va="center", color=GREY)
+    axis.axhline(level, color=GREY, linestyle=":")
+    axis.text(1.01, level, f"{level:.3f}", transform=axis.get_yaxis_transform(), va="center", color=GREY)
     axis.set(xlabel="step", ylabel="cross-entropy (nats)")
     axis.legend()
     return fig
 
 
-def signal(strengths):
+def signal(strengths: dict[str, list[float]]) -> Figure:
     """The standard deviation of what leaves each weight layer, one line for each initialization, logarithmic."""
     fig, axis = figure(size=(9, 4.4))
     for (name, values), color, marker in zip(strengths.items(), PALETTE, MARKERS, strict=False):
@@ -103,7 +82,7 @@ def signal(strengths):
     return fig
 
 
-def gaps(accuracies):
+def gaps(accuracies: dict[str, tuple[float, float]]) -> Figure:
     """Training and test accuracy side by side for a dict of names and (train, test) accuracies."""
     fig, axis = figure(size=(9, 4))
     for row, (train, test) in enumerate(accuracies.values()):
@@ -117,8 +96,3 @@ def gaps(accuracies):
     axis.set_yticklabels(accuracies)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
-
-
-def _picture(axis, picture):
-    axis.imshow(picture[0], cmap="gray", vmin=0, vmax=255)
-    axis.set_axis_off()

@@ -1,17 +1,20 @@
 """Figures of VGG's configurations and of where their parameters and activations are."""
 
-from vgglab.course.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, figure
+from matplotlib.axes import Axes
+
+from vgglab.cost import Ledger
+from vgglab.course.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, Figure, figure
 
 KINDS = {"input": ("input", GREY), "Conv2d": ("conv", BLUE), "MaxPool2d": ("pool", SKY), "Linear": ("FC", ORANGE)}
 FC = ("FC-4096", "FC-4096", "FC-1000")
 
 
-def configurations(configs):
-    """The configurations of a dict such as VGG_CONFIGS as columns, equal blocks at equal heights."""
+def configurations(configs: dict[str, tuple[tuple[str, ...], ...]]) -> Figure:
+    """Configurations such as VGG_CONFIGS as columns, equal blocks at equal heights."""
     fig, axis = figure(size=(13, 9))
     heights = [max(map(len, blocks)) for blocks in zip(*configs.values(), strict=True)]
     for column, blocks in enumerate(configs.values()):
-        top = 0
+        top = 0.0
         for layers, height in zip(blocks, heights, strict=True):
             for row, layer in enumerate(layers):
                 color = {"conv3": SKY, "conv1": ORANGE, "LRN": PINK}[layer.split("-")[0]]
@@ -28,7 +31,7 @@ def configurations(configs):
     return fig
 
 
-def ledger_bars(table):
+def ledger_bars(table: Ledger) -> Figure:
     """The parameters and the activations of a Ledger's layers, in millions, side by side; ReLUs are left out."""
     rows = [row for row in table.rows if row.kind in KINDS]
     names = [f"{KINDS[row.kind][0]}  {'×'.join(map(str, row.output_shape))}" for row in rows]
@@ -44,6 +47,6 @@ def ledger_bars(table):
     return fig
 
 
-def _box(axis, column, top, text, color, height=0.92):
+def _box(axis: Axes, column: int, top: float, text: str, color: str, height: float = 0.92) -> None:
     axis.bar(column, height, 0.9, top, color=color, alpha=0.65 if color != "white" else 1, edgecolor=GREY)
     axis.text(column, top + height / 2, text, ha="center", va="center", fontsize=12)
