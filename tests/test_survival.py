@@ -26,7 +26,7 @@ model.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
 torch.save(model.state_dict(), folder + "/initial.pt")
 history = fit(model, data.drawn_garments(601, 201), recipe=recipe, precision="float32", device="cpu",
               checkpoint=folder + "/run.pt", progress=False)
-if Processes("cpu").writes:
+if Processes("cpu").is_main:
     history.save(folder + "/history.json")
     torch.save(model.state_dict(), folder + "/weights.pt")
 leave()

@@ -4,94 +4,73 @@ import signal
 import sys
 import threading
 import time
-
-REDRAWS_PER_SECOND = 5
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class Progress:
     """Lines that stay, and below them one status line that is rewritten; a log gets only the lines that stay."""
 
-    def __init__(self, enabled=True):
-        self._lines, self._status, self._drawn = [], "", 0.0
+    def __init__(self, enabled: bool) -> None:
+        self._lines: list[str] = []
+        self._drawn = 0.0
         self._show = _display() if enabled else lambda lines, status: None
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, *_):
-        self._status = ""
-        self._show(self._lines, self._status)
+    def __exit__(self, *_: object) -> None:
+        self._show(self._lines, "")
 
-    def status(self, text):
-        """Rewrite the status line, at most five times a second."""
-        now = time.monotonic()
-        if now - self._drawn > 1 / REDRAWS_PER_SECOND:
-            self._drawn, self._status = now, text
-            self._show(self._lines, text)
-
-    def line(self, text):
+    def line(self, text: str) -> None:
         """Add a line that stays."""
         self._lines.append(text)
-        self._show(self._lines, self._status)
+        self._show(self._lines, "")
+
+    def status(self, text: str) -> None:
+        """Rewrite the status line, at most five times a second."""
+        now = time.monotonic()
+        if now - self._drawn > 0.2:
+            self._drawn = now
+            self._show(self._lines, text)
 
 
-def _display():
-    if type(getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()).__name__ == "ZMQInteractiveShell":
-        return _notebook()
-    return _terminal(sys.stdout)
+def _display() -> Callable[[list[str], str], None]:
+    """What draws the lines and the status where this process prints."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(shell).__name__ == "ZMQInteractiveShell":
+        from IPython.display import display
 
+        handle = display({"text/plain": ""}, raw=True, display_id=True)
+        return lambda lines, status: handle.update({"text/plain": "\n".join([*lines, status]).rstrip()}, raw=True)
+    stream, shown, width = sys.stdout, 0, 0
 
-def _notebook():
-    from IPython.display import Pretty, display
-
-    class Text(Pretty):
-        def __repr__(self):
-            return self.data
-
-    handle = display(Text(""), display_id=True)
-    return lambda lines, status: handle.update(Text("\n".join([*lines, status] if status else lines)))
-
-
-def _terminal(stream):
-    shown, width = 0, 0
-
-    def show(lines, status):
+    def show(lines: list[str], status: str) -> None:
         nonlocal shown, width
+        text = "".join(line + "\n" for line in lines[shown:])
         if stream.isatty():
-            stream.write("\r" + " " * width + "\r")
-        for line in lines[shown:]:
-            stream.write(line + "\n")
-        if stream.isatty():
-            stream.write(status)
+            text = "\r" + " " * width + "\r" + text + status
+        print(text, end="", file=stream, flush=True)
         shown, width = len(lines), len(status)
-        stream.flush()
 
     return show
 
 
-class Stopping:
-    """Inside the block Ctrl-C and SIGTERM only set asked; a second Ctrl-C works as always."""
+@contextmanager
+def signals_noted(enabled: bool) -> Iterator[list[int]]:
+    """Yield a list in which, inside the block, Ctrl-C and SIGTERM are only noted; a second Ctrl-C works as always."""
+    noted: list[int] = []
+    before: dict[int, Any] = {}
 
-    def __init__(self, enabled=True):
-        self.asked = None
-        self._enabled = enabled and threading.current_thread() is threading.main_thread()
-        self._before = {}
+    def note(number: int, _: object) -> None:
+        noted.append(number)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    def __enter__(self):
-        if self._enabled:
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
+    if enabled and threading.current_thread() is threading.main_thread():
+        before |= {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-    def stop(self):
-        """Do what the signal asked for."""
-        if self.asked == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + self.asked)
-
-    def _note(self, number, _):
-        self.asked = number
-        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
