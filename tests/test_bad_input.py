@@ -142,9 +142,9 @@ CASES = [
                   augment=None, flip_test=True)),
     (on_meta(RECIPE.model), dict(in_channels=1, num_classes=10, seed=0)),
     (find_recipe, dict(recipe="cpu")),
-    (fit, dict(model=NET, dataset=SET, recipe=RECIPE, epochs=1, lr=1e-3, batch_size=2, size=32, device="cpu",
-               precision="float32", compile=False, seed=0, checkpoint=None, resume=False, progress=False)),
-    (training.evaluate, dict(model=NET, images=IMAGES, batch_size=2, size=32, precision="float32", flip=True)),
+    (fit, dict(model=NET, splits=SET, recipe=RECIPE, epochs=1, device="cpu", precision="float32", compile=False,
+               seed=0, checkpoint=None, progress=False)),
+    (training.evaluate, dict(model=NET, images=IMAGES, recipe=RECIPE, size=32, precision="float32", flip=True)),
     (training.History.load, dict(path="history.json")),
     (training.History({}, {}, []).save, dict(path="saved.json")),
     (inference.to_dense, dict(model=NET)),
@@ -362,7 +362,7 @@ def read_record():
 
 def resume():
     recipe = replace(RECIPE, epochs=2)
-    return fit(model=NET, dataset=SET, recipe=recipe, checkpoint="run.pt", device="cpu", progress=False)
+    return fit(model=NET, splits=SET, recipe=recipe, checkpoint="run.pt", device="cpu", progress=False)
 
 
 READERS = {

@@ -351,7 +351,7 @@ def test_a_finished_training_is_not_repeated_when_its_testing_was_stopped(garmen
         runner.run(experiment, garments, path)
     assert list(tmp_path.glob("one.*.scratch"))
     with monkeypatch.context() as patch:
-        patch.setattr(training.loop._Run, "epoch", lambda *_: pytest.fail("trained again"))
+        patch.setattr(training.loop, "train_one_epoch", lambda *_: pytest.fail("trained again"))
         content = runner.run(experiment, garments, path)
     assert result(content) == result(undisturbed) and not list(tmp_path.glob("*.scratch*"))
 
