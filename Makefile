@@ -11,7 +11,7 @@
 # make bench-gpu    both on a GPU
 # make experiments  repeat the paper's comparisons on a CPU, an hour; into records/, with the runs that are shipped
 # make experiments-gpu  the same on a GPU, larger
-#              Lessons read records/ before what is shipped; to ship, give these commands --records vgglab/records
+#              Lessons read records/ before what is shipped; to ship, give these commands --records vgglab/course/experiments/records
 # make lint    check the style of the code
 #
 # The first of them sets up; with TORCH=cpu behind it, with PyTorch for the CPU alone.

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from vgglab import data, machine, training
-from vgglab.files import write_text
-from vgglab.verdicts import OWN
+from vgglab._files import write_text
+from vgglab.course.experiments.records import OWN
 
 CPU, GPU = training.RECIPES["cpu"], training.RECIPES["gpu"]
 TARGETS = {

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from vgglab import cost, data, machine
-from vgglab.files import write_text
-from vgglab.verdicts import OWN
+from vgglab._files import write_text
+from vgglab.course.experiments.records import OWN
 
 HERE = Path(__file__).parent
 

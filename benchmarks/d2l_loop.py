@@ -9,7 +9,7 @@ import torch
 from d2l import torch as d2l
 from torch import nn
 
-from vgglab.data import FILES
+from vgglab.data.fashion_mnist import FILES
 
 QUARTER = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 128))
 FULL = ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))

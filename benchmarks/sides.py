@@ -41,7 +41,7 @@ def loop_d2l(name, size, batches, keep_memory=False):
 def loop_ours(name, size, batches, precision, compile=False, batch_size=BATCH):
     """Images/s of fit: the second epoch on the same images."""
     dataset = data.load()
-    few = data.Dataset(dataset.name, dataset.train[: batches * BATCH], dataset.test[:10])
+    few = data.Splits(dataset.name, dataset.train[: batches * BATCH], dataset.test[:10])
     start = time.perf_counter()
     first, second = training.fit(
         network(name, size), few, recipe=replace(training.RECIPES["d2l"], size=size, batch_size=batch_size),

@@ -26,11 +26,15 @@ from scipy import stats
 from torch import nn
 from torch.nn.functional import max_pool1d
 
-from vgglab import cost, data, experiments, imagefolder, inference, lrn, machine, models, seeing, training
+from vgglab import cost, data, inference, lrn, machine, models, seeing, training
 from vgglab import receptive_field as rf
-from vgglab import verdicts as v
-from vgglab.recipes import Recipe, find_recipe
+from vgglab.course import photo
+from vgglab.course.experiments import records, registry
+from vgglab.course.experiments import records as v
+from vgglab.data import imagefolder
+from vgglab.data.fashion_mnist import FILES
 from vgglab.seeing import BLACK
+from vgglab.training.recipe import Recipe, find_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 often = settings(
@@ -61,7 +65,7 @@ LAYERS = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72
 X = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 SMALL = X[..., :8, :8]
 IMAGES = data.Images((X * 255)[..., :28, :28].byte(), torch.tensor([3, 7]))
-SET = data.Dataset("noise", IMAGES, IMAGES)
+SET = data.Splits("noise", IMAGES, IMAGES)
 RECIPE = Recipe(width=1 / 64, size=32, epochs=1, batch_size=2, lr=1e-3)
 RUN = {
     "network": "A", "seed": 0, "results": {"accuracy": 0.5}, "learned": True, "parameters": 9, "macs": 9,
@@ -122,10 +126,9 @@ CASES = [
     (models.from_torchvision, dict(config="A", state_dict={})),
     (NET.forward, dict(x=X)),
     (data.load, dict(name="fashion-mnist", root="fashion", download=False)),
-    (data.fashion_mnist, dict(root="fashion", download=False)),
-    (data.drawn_garments, dict(train=10, test=10, seed=0)),
+    (data.drawn_garments, dict(train=10, test=10)),
     (data.Images, dict(pixels=IMAGES.pixels, labels=IMAGES.labels, classes=IMAGES.classes)),
-    (data.Dataset("more", IMAGES, IMAGES).hold_out, dict(count=1, seed=0)),
+    (data.Splits("more", IMAGES, IMAGES).hold_out, dict(count=1, seed=0)),
     (data.canvas, dict(images=IMAGES, size=30, scales=(20, 40), seed=0)),
     (batches, dict(images=IMAGES, batch_size=2, size=32, shuffle=True, device="cpu", seed=0, augment="flip", start=0,
                    share=(0, 1))),
@@ -139,9 +142,9 @@ CASES = [
                   augment=None, flip_test=True)),
     (on_meta(RECIPE.model), dict(in_channels=1, num_classes=10, seed=0)),
     (find_recipe, dict(recipe="cpu")),
-    (fit, dict(model=NET, dataset=SET, recipe=RECIPE, epochs=1, lr=1e-3, batch_size=2, size=32, device="cpu",
-               precision="float32", compile=False, seed=0, checkpoint=None, resume=False, progress=False)),
-    (training.evaluate, dict(model=NET, images=IMAGES, batch_size=2, size=32, precision="float32", flip=True)),
+    (fit, dict(model=NET, splits=SET, recipe=RECIPE, epochs=1, device="cpu", precision="float32", compile=False,
+               seed=0, checkpoint=None, progress=False)),
+    (training.evaluate, dict(model=NET, images=IMAGES, recipe=RECIPE, size=32, precision="float32", flip=True)),
     (training.History.load, dict(path="history.json")),
     (training.History({}, {}, []).save, dict(path="saved.json")),
     (inference.to_dense, dict(model=NET)),
@@ -151,7 +154,7 @@ CASES = [
     (inference.multi_crop_scores, dict(model=NET, x=X, crop=32, grid=2, flip=True)),
     (inference.multi_scale_scores, dict(model=NET, x=X, scales=[32], method="both", crop=32, grid=1, flip=True)),
     (inference.rescale, dict(images=X, shorter_side=8)),
-    (inference.predict, dict(image=PHOTOGRAPH, model="resnet18", top=1, weights="weights.pt", download=False)),
+    (photo.predict, dict(image=PHOTOGRAPH, model="resnet18", top=1, weights="weights.pt", download=False)),
     (seeing.activations, dict(model=LAYERS, x=SMALL, layer="0")),
     (seeing.strongest, dict(model=LAYERS, x=SMALL, layer="0", channel=1, count=1)),
     (seeing.cut, dict(pictures=SMALL, region=rf.Region(0, -1, 3, 9))),
@@ -160,8 +163,8 @@ CASES = [
     (seeing.rank_correlation, dict(a=torch.arange(3.0), b=torch.arange(3.0))),
     (seeing.confusion, dict(labels=[0, 1], answers=[1, 1], classes=3)),
     (seeing.shifted, dict(x=SMALL, down=1, right=2, background=BLACK)),
-    (experiments.load_record, dict(name="depth", size="cpu", folder=".")),
-    (experiments.find_experiment, dict(name="depth", size="cpu")),
+    (records.load_record, dict(name="depth", size="cpu", folder=".")),
+    (registry.find_experiment, dict(name="depth", size="cpu")),
     (v.Record("r", **RECORD).compare, dict(a="A", b="B")),
     (v.t_interval, dict(values=[0.5, 1.5])),
     (v.t_quantile, dict(degrees=3.0, level=0.95)),
@@ -200,8 +203,8 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("odd")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
         patch.delenv("VGGLAB_DATA", raising=False)
-        patch.setattr(data, "_cache", lambda: place / "cache")
-        patch.setattr(data, "_download", lambda: None)
+        patch.setattr("vgglab.data.fashion_mnist._cache", lambda: place / "cache")
+        patch.setattr("vgglab.data.fashion_mnist._download", lambda: None)
         patch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: None)
         patch.setenv("HOME", str(place))
         patch.setattr(torch, "compile", lambda network, **options: network)
@@ -209,7 +212,7 @@ def folder(tmp_path_factory):
         Path("tensors.pt").write_bytes(saved({"weight": torch.zeros(3)}))
         PHOTOGRAPH.save("photo.png")
         Path("garments").mkdir()
-        for name in data.FILES:
+        for name in FILES:
             Path(f"garments/{name}.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 1, 0])))
         Path("depth.json").write_text(json.dumps(RECORD))
         for number in range(8):
@@ -351,7 +354,7 @@ def damaged(content):
 
 
 def read_record():
-    record = experiments.load_record("depth", folder=".")
+    record = records.load_record("depth", folder=".")
     with contextlib.suppress(ValueError):  # a row that is not there, a number that is none
         record.table(), record.compare("A", "B")
     return record.provenance
@@ -359,17 +362,17 @@ def read_record():
 
 def resume():
     recipe = replace(RECIPE, epochs=2)
-    return fit(model=NET, dataset=SET, recipe=recipe, checkpoint="run.pt", device="cpu", progress=False)
+    return fit(model=NET, splits=SET, recipe=recipe, checkpoint="run.pt", device="cpu", progress=False)
 
 
 READERS = {
     "history.json": lambda: training.History.load("history.json"),
     "depth.json": read_record,
     "run.pt": resume,
-    "tensors.pt": lambda: inference.predict(PHOTOGRAPH, "vgg11", weights="tensors.pt"),
-    "photo.png": lambda: inference.predict("photo.png", "vgg11", weights="tensors.pt"),
+    "tensors.pt": lambda: photo.predict(PHOTOGRAPH, "vgg11", weights="tensors.pt"),
+    "photo.png": lambda: photo.predict("photo.png", "vgg11", weights="tensors.pt"),
     "pictures/0/0.png": lambda: imagefolder.load("pictures", 8, workers=0),
-    "garments/train-images-idx3-ubyte.gz": lambda: data.fashion_mnist("garments", download=False),
+    "garments/train-images-idx3-ubyte.gz": lambda: data.load("fashion-mnist", "garments", download=False),
 }
 
 

@@ -10,20 +10,20 @@ import torchinfo
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import Function, build
 from torch import nn
 from torch.nn import functional as F
 
 from vgglab.cost import conv, ledger
-from vgglab.tracing import UnsupportedOperation
+from vgglab.receptive_field import UnsupportedOperation
 
 torch.set_num_threads(1)
 
 
 def on_meta(name):
     """A torchvision network without weights, but for families whose constructors need real numbers."""
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("cpu" if name.startswith(("regnet", "swin")) else "meta"):
-        return torchvision.models.get_model(name, weights=None, **options)
+        return build(name)
 
 
 @pytest.fixture(scope="module")
@@ -170,19 +170,6 @@ def test_against_torchinfo(name):
 
 
 # What counts
-
-
-class Function(nn.Module):
-    """A function as a model."""
-
-    def __init__(self, function, **parts):
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def test_auxiliary_heads_are_told_and_not_counted():

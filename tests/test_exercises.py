@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import inspect
 import re
 import shutil
 import symtable
@@ -13,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vgglab import data, exercises, plots
+from vgglab import data
 from vgglab.__main__ import main
-from vgglab.exercises import LESSONS, check, verdict
-from vgglab.progress import progress
+from vgglab.course import figures
+from vgglab.course.classroom import progress
+from vgglab.course.exercises import LESSONS, check, verdict
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAMES = [(lesson, exercise) for lesson, judges in LESSONS.items() for exercise in judges]
@@ -55,8 +57,8 @@ def small(monkeypatch, lesson):
         train=6000 if lesson == "09_what_vgg_sees" else 1000, test=1000 if lesson == "09_what_vgg_sees" else 400
     )
     monkeypatch.setattr(data, "load", lambda *_, **__: garments)
-    for name in plots.__all__:
-        monkeypatch.setattr(plots, name, lambda *_, **__: None)
+    for name, _ in inspect.getmembers(figures, inspect.isfunction):
+        monkeypatch.setattr(figures, name, lambda *_, **__: None)
 
 
 def defined_and_used(source):
@@ -334,13 +336,3 @@ def test_progress_says_what_is_wrong_with_a_folder(learners):
 
 def test_the_stored_lessons_are_unanswered():
     assert set(progress(NOTEBOOKS).values()) == {"todo"}
-
-
-def test_only_notebooks_and_the_table_import_the_exercises():
-    package = Path(exercises.__file__).parent.parent
-    importing = [
-        path.name
-        for path in package.rglob("*.py")
-        if "exercises" not in path.parts and "vgglab.exercises" in path.read_text(encoding="utf-8")
-    ]
-    assert importing == ["progress.py"]

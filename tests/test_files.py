@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from vgglab.files import prepare, replacing, write_text
+from vgglab._files import prepare, replacing, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -11,8 +11,10 @@ from gpu import CPU, GPU, machine_with_gpu
 from PIL import Image
 from torch.utils._pytree import tree_leaves
 
-from vgglab import cost, data, imagefolder, inference, lrn, models, receptive_field, seeing, training, treatments
-from vgglab.recipes import Recipe
+from vgglab import cost, data, inference, lrn, models, receptive_field, seeing, training
+from vgglab.course.experiments import networks
+from vgglab.data import imagefolder
+from vgglab.training.recipe import Recipe
 
 TINY = Recipe(width=1 / 32, size=32, batch_norm=True, epochs=2, batch_size=20, lr=0.05)
 RECIPES = {
@@ -33,7 +35,7 @@ FAMILIES = {
 
 @pytest.fixture
 def noise(random_images):
-    return data.Dataset("noise", random_images[:40], random_images[40:46])
+    return data.Splits("noise", random_images[:40], random_images[40:46])
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ WORK = {
     "evaluate": lambda model, x: vars(training.evaluate(model, IMAGES, flip=True)),
     "resize": lambda model, x: data.resize(x, 80),
     "canvas": lambda model, x: data.canvas(IMAGES.to(x.device), 48, (20, 60)).pixels,
-    "hold_out": lambda model, x: data.Dataset("", IMAGES, IMAGES).hold_out(1).train.to(x.device).pixels,
+    "hold_out": lambda model, x: data.Splits("", IMAGES, IMAGES).hold_out(1).train.to(x.device).pixels,
     "lrn": lambda model, x: lrn.local_response_norm(x),
     "score_map": lambda model, x: inference.score_map(model, x),
     "dense": lambda model, x: inference.dense_scores(model, x),
@@ -190,13 +192,13 @@ def test_weights_are_drawn_and_copied_to_where_the_network_is(gpu, monkeypatch):
 
 
 def test_what_experiments_measure(gpu, noise):
-    scene = treatments.Photographs(side=48, objects=(24, 48), scales=(36, 64), test_scales=(36, 48, 64), cuts=1)
+    scene = networks.Photographs(side=48, objects=(24, 48), scales=(36, 64), test_scales=(36, 48, 64), cuts=1)
     once = replace(TINY, epochs=1)
 
     def measured(device):
-        network = treatments.Network(replace(once, config="B"), warm_start=True, photographs=scene)
+        network = networks.Network(replace(once, config="B"), warm_start=True, photographs=scene)
         model, seen = network.warm_model(noise, 0, device), network.seen(noise, 0)
         history = training.fit(model, seen, recipe=once, device=device, precision="float32", progress=False)
-        return [treatments.measure(kind, network, model, history, noise.test) for kind in treatments.MEASURES]
+        return [networks.measure(kind, network, model, history, noise.test) for kind in networks.MEASURES]
 
     on_both(measured)

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import nn
 
 from vgglab import inference
+from vgglab.course.photo import predict
 from vgglab.inference import (
     crop_offsets,
     dense_scores,
     multi_crop_scores,
     multi_scale_scores,
-    predict,
     rescale,
     score_map,
     to_dense,

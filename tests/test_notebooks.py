@@ -15,7 +15,7 @@ import pytest
 
 import vgglab
 from vgglab import training
-from vgglab.experiments import EXPERIMENTS
+from vgglab.course.experiments.registry import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,13 +10,13 @@ import time
 import pytest
 import torch
 
-from vgglab import checkpoint
-from vgglab.recipes import Recipe
-from vgglab.training import History, fit
+from vgglab.training import History, checkpoint, fit
+from vgglab.training.recipe import Recipe
 
 SETTINGS = """
 import sys, torch
-from vgglab import data, parallel
+from vgglab import data
+from vgglab.training.processes import Processes, leave
 from vgglab.training import Recipe, fit
 folder, dropout, batch_norm = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "norm"
 recipe = Recipe(width=1 / 8, size=32, batch_norm=batch_norm, epochs=4, batch_size=50, lr=0.05, dropout=dropout,
@@ -26,10 +26,10 @@ model.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
 torch.save(model.state_dict(), folder + "/initial.pt")
 history = fit(model, data.drawn_garments(601, 201), recipe=recipe, precision="float32", device="cpu",
               checkpoint=folder + "/run.pt", progress=False)
-if parallel.Processes("cpu").writes:
+if Processes("cpu").is_main:
     history.save(folder + "/history.json")
     torch.save(model.state_dict(), folder + "/weights.pt")
-parallel.leave()
+leave()
 """
 
 

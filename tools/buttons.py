@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 
-from vgglab.files import write_text
+from vgglab._files import write_text
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = {"slideshow": {"slide_type": "skip"}, "tags": ["remove-cell"]}  # on slides and pages, which stay offline

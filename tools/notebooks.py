@@ -20,7 +20,7 @@ from sphinx.cmd.build import build_main
 
 import vgglab
 from vgglab import data
-from vgglab.files import write_text
+from vgglab._files import write_text
 
 PACKAGE = Path(vgglab.__file__).parent
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import SlidesExporter
 
-from vgglab.files import write_text
+from vgglab._files import write_text
 
 ROOT = Path(__file__).parent.parent
 STYLE = Path(__file__).parent / "slides"

@@ -1,24 +1,29 @@
 """What a network costs: parameters, multiply-adds and activations, layer by layer."""
 
 import csv
-import io
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from html import escape
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgglab import checks
-from vgglab.files import write_text
-from vgglab.tracing import CONSTANT, Operation, memory, trace
+from vgglab import _checks as checks
+from vgglab._checks import Count, FilePath, Shape, checked
+from vgglab._files import replacing
+from vgglab._trace import CONSTANT, Operation, memory, trace
 
 DEFINITION = (
     "One image, at inference. MACs: multiply-adds of convolutions and matrix products (operations = 2 x MACs); "
     "biases, normalization, ReLU and pooling count 0. Activations: numbers that a row computes, as if each row "
     "kept its own. A parameter that several rows use counts in the first; BatchNorm's running statistics are none."
 )
+ALIGNED = "<<>>>>>>"  # the table's columns: words to the left, numbers to the right
+Sides = Annotated[int | tuple[int, int], partial(checks.pair, at_least=1)]
 
 
 class Cost(NamedTuple):
@@ -28,18 +33,15 @@ class Cost(NamedTuple):
     macs: int
 
 
-def conv(kernel, in_channels, out_channels, output_side, bias=True):
+@checked
+def conv(kernel: Sides, in_channels: Count, out_channels: Count, output_side: Sides, bias: bool = True) -> Cost:
     """Return the Cost of one convolution by formula; kernel and output_side are numbers or pairs (height, width)."""
-    kernel_height, kernel_width = checks.pair("kernel", kernel, at_least=1)
-    height, width = checks.pair("output_side", output_side, at_least=1)
-    in_channels = checks.integer("in_channels", in_channels, at_least=1)
-    out_channels = checks.integer("out_channels", out_channels, at_least=1)
+    (kernel_height, kernel_width), (height, width) = kernel, output_side  # type: ignore[misc]  # checked gives pairs
     weights = kernel_height * kernel_width * in_channels * out_channels
-    return Cost(weights + out_channels * checks.flag("bias", bias), weights * height * width)
+    return Cost(weights + out_channels * bias, weights * height * width)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One layer, or one operation that a module runs itself; output_shape is (C, H, W), without the batch."""
 
     name: str
@@ -47,20 +49,14 @@ class Row:
     output_shape: tuple[int, ...]
     weights: int
     biases: int
+    parameters: int
     macs: int
     activations: int
 
-    @property
-    def parameters(self):
-        return self.weights + self.biases
-
-
-COLUMNS = ["name", "kind", "output_shape", "weights", "biases", "parameters", "macs", "activations"]
-SUMMED = COLUMNS[3:]
-
-
-def _total(column):
-    return property(lambda ledger: sum(getattr(row, column) for row in ledger.rows))
+    def cells(self, number: str) -> list[str]:
+        """Return the row as text, its numbers in this format."""
+        name, kind, shape, *numbers = self
+        return [name, kind, "x".join(map(str, shape)), *map(number.format, numbers)]
 
 
 @dataclass(frozen=True)
@@ -72,65 +68,50 @@ class Ledger:
 
     rows: tuple[Row, ...]
     unused_parameters: int
-
-    weights = _total("weights")
-    biases = _total("biases")
-    parameters = _total("parameters")
-    macs = _total("macs")
-    activations = _total("activations")
+    weights: int
+    biases: int
+    parameters: int
+    macs: int
+    activations: int
 
     @property
-    def definition(self):
+    def definition(self) -> str:
         """What the numbers mean, as printed under the table."""
         unused = f" {self.unused_parameters:,} parameters take no part at inference and are not counted."
         return DEFINITION + (unused if self.unused_parameters else "")
 
-    def to_csv(self, path):
+    @checked
+    def to_csv(self, path: FilePath) -> None:
         """Write the rows to path, numbers plain, shapes as 64x224x224."""
-        lines = io.StringIO()
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_cells(row, "{}") for row in self.rows)
-        write_text(path, lines.getvalue())
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([Row._fields, *(row.cells("{}") for row in self.rows)])
 
-    def _table(self):
+    def _table(self) -> list[list[str]]:
         """The table's lines of text: header, rows, total."""
-        totals = [f"{getattr(self, column):,}" for column in SUMMED]
-        return [COLUMNS, *(_cells(row, "{:,}") for row in self.rows), ["total", "", "", *totals]]
+        total = Row("total", "", (), self.weights, self.biases, self.parameters, self.macs, self.activations)
+        return [list(Row._fields), *(row.cells("{:,}") for row in (*self.rows, total))]
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = self._table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(map(_align, line, range(len(line)), widths)) for line in table]
+        cell = "{:{}{}}".format
+        lines = ["  ".join(map(cell, line, ALIGNED, widths)) for line in table]
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *textwrap.wrap(self.definition, len(rule))])
 
     __repr__ = __str__
 
-    def _repr_html_(self):
-        header, *body, total = (_html_line(line) for line in self._table())
+    def _repr_html_(self) -> str:
+        cell, sides = '<td style="text-align: {}">{}</td>'.format, [{"<": "left", ">": "right"}[at] for at in ALIGNED]
+        header, *body, total = (f"<tr>{''.join(map(cell, sides, map(escape, line)))}</tr>" for line in self._table())
         return (
             f"<table><thead>{header}</thead><tbody>{''.join(body)}</tbody><tfoot>{total}</tfoot></table>"
             f"<p>{escape(self.definition)}</p>"
         )
 
 
-def _cells(row, number):
-    shape = "x".join(map(str, row.output_shape))
-    return [row.name, row.kind, shape, *(number.format(getattr(row, column)) for column in SUMMED)]
-
-
-def _align(text, column, width):
-    return text.ljust(width) if column < 2 else text.rjust(width)
-
-
-def _html_line(line):
-    sides = ["left"] * 2 + ["right"] * (len(line) - 2)
-    cells = (f'<td style="text-align: {side}">{escape(text)}</td>' for side, text in zip(sides, line, strict=True))
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def ledger(model, input_shape):
+@checked
+def ledger(model: nn.Module, input_shape: Shape) -> Ledger:
     """Return the Ledger of model for one image of input_shape (C, H, W), in eval mode.
 
     It has a row for each call of a layer and for each operation that a module runs itself, named as in
@@ -139,42 +120,37 @@ def ledger(model, input_shape):
     Raises UnsupportedOperation for a model that needs real numbers to run.
     """
     traced = trace(model, input_shape)
-    rows = [Row("input", "input", tuple(traced.input.shape[1:]), 0, 0, 0, traced.input.numel())]
-    from_image = {memory(traced.input)}
-    behind = {memory(tensor): {name} for name, tensor in traced.parameters.items()}  # memory -> parameters in it
-    macs_of = _macs(step for step in traced.steps if isinstance(step, Operation))
+    rows = [Row("input", "input", tuple(traced.input.shape[1:]), 0, 0, 0, 0, traced.input.numel())]
     uncounted = {name: tensor.numel() for name, tensor in traced.parameters.items()}
+    # What is behind the numbers in a memory: parameters, by their names, and "" for the image.
+    behind = {memory(tensor): {name} for name, tensor in [("", traced.input), *traced.parameters.items()]}
 
-    def add_row(name, kind, operations, outputs):
-        used = set().union(*(behind.get(memory(tensor), ()) for step in operations for tensor in step.inputs))
-        sizes = {name: uncounted.pop(name) for name in used & uncounted.keys()}
-        biases = sum(size for name, size in sizes.items() if name.endswith("bias"))
-        weights = sum(sizes.values()) - biases
-        macs = sum(macs_of[step] for step in operations)
-        activations = sum(tensor.numel() for tensor in outputs) if any(step.computes for step in operations) else 0
-        rows.append(Row(name, kind, tuple(outputs[0].shape[1:]), weights, biases, macs, activations))
+    def names_behind(tensors: Iterable[Tensor]) -> set[str]:
+        return set().union(*(behind.get(memory(tensor), ()) for tensor in tensors))
 
     for step in traced.steps:
         if isinstance(step, Operation):
-            sources, results = ({memory(tensor) for tensor in side} for side in (step.inputs, step.outputs))
-            if sources & from_image and step.kind not in CONSTANT:
-                from_image |= results
-                if step.computes and not step.call.is_layer:
-                    add_row(step.name, step.kind, [step], step.outputs[:1])
-            else:
-                behind |= dict.fromkeys(results, set().union(*(behind.get(source, ()) for source in sources)))
-        elif step.call.is_layer and any(memory(tensor) in from_image for tensor in step.outputs):
-            add_row(step.call.path, type(step.call.module).__name__, step.call.operations, step.outputs)
-    return Ledger(tuple(rows), sum(uncounted.values()))
+            names = names_behind(step.inputs) - ({""} if step.kind in CONSTANT else set())
+            behind |= {memory(tensor): names | names_behind([tensor]) for tensor in step.outputs}
+            kind, operations, outputs = step.kind, [step], step.outputs[:1]
+        else:
+            kind, operations, outputs = type(step.module).__name__, step.operations, step.outputs
+        if step.is_layer and "" in names_behind(outputs):
+            used = names_behind(tensor for part in operations for tensor in part.inputs) & uncounted.keys()
+            sizes = {name: uncounted.pop(name) for name in used}
+            parameters = sum(sizes.values())
+            biases = sum(size for name, size in sizes.items() if name.endswith("bias"))
+            activations = sum(tensor.numel() for tensor in outputs) * any(part.computes for part in operations)
+            numbers = parameters - biases, biases, parameters, _macs(operations), activations
+            rows.append(Row(step.name, kind, tuple(outputs[0].shape[1:]), *numbers))
+    totals = (sum(column) for column in list(zip(*rows, strict=True))[3:])
+    return Ledger(tuple(rows), sum(uncounted.values()), *totals)
 
 
-def _macs(operations):
-    """Multiply-adds of each operation by torch's flop counter, which counts two operations for one."""
-    macs = {}
+def _macs(operations: list[Operation]) -> int:
+    """Return their multiply-adds by torch's flop counter, which counts two operations for one."""
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         for operation in operations:
-            before = counter.get_total_flops()
             if operation.computes and torch.Tag.pointwise not in operation.op.tags:
                 operation.op(*operation.args, **operation.kwargs)
-            macs[operation] = (counter.get_total_flops() - before) // 2
-    return macs
+    return counter.get_total_flops() // 2

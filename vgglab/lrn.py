@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 
 LARGEST = 1e6  # constant; beyond it float32 soon overflows
 
@@ -40,7 +40,7 @@ def from_paper(n=5, k=2.0, alpha=1e-4, beta=0.75):
 
 def from_tensorflow(depth_radius=5, bias=1.0, alpha=1.0, beta=0.5):
     """Return the nn.LocalResponseNorm equal to tf.nn.local_response_normalization: window 2 * depth_radius + 1."""
-    depth_radius = checks.integer("depth_radius", depth_radius, 0, checks.LARGEST // 2 - 1)
+    depth_radius = checks.integer("depth_radius", depth_radius, 0)
     bias = checks.number("bias", bias, at_least=0, at_most=LARGEST)
     return from_paper(2 * depth_radius + 1, bias, alpha, beta)
 
@@ -52,7 +52,7 @@ def from_caffe(local_size=5, alpha=1.0, beta=0.75, k=1.0):
 
 
 def _settings(n, k, alpha, beta, window="n"):
-    n = checks.integer(window, n, 1, checks.LARGEST)
+    n = checks.integer(window, n, 1)
     if n % 2 == 0:
         raise ValueError(f"{window} must be odd, so that the window is centred on its channel, not {n}")
     return (

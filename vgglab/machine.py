@@ -3,48 +3,44 @@
 import ctypes
 import os
 import platform
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
 
-from vgglab import checks
+from vgglab._checks import checked
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # the names in glibc's malloc.h
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISIONS = get_args(Precision)
 
 
-def find_device(device="auto"):
+def find_device(device: str | torch.device = "auto") -> torch.device:
     """Return the torch.device that a name stands for; "auto" is the GPU where there is one. Raises ValueError."""
     if isinstance(device, str) and device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if isinstance(device, (str, torch.device)) and _is_here(torch.device(device)):
-            return torch.device(device)
-        reason = "this machine has none"
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = error
-    raise ValueError(f'device must be "auto", "cpu", "cuda" or the like, not {device!r}: {reason}')
+    with suppress(RuntimeError, AssertionError, ImportError):
+        found = torch.device(device) if isinstance(device, (str, torch.device)) else torch.device("meta")
+        if found.type == "cuda" and (found.index or 0) < torch.cuda.device_count():
+            return found
+        if found.type not in ("cuda", "meta") and torch.empty(0, device=found) is not None:
+            return found
+    raise ValueError(f'device must be "auto", "cpu", "cuda" or another that this machine has, not {device!r}')
 
 
-def _is_here(device):
-    if device.type == "cuda":
-        return (device.index or 0) < torch.cuda.device_count()
-    return device.type != "meta" and torch.empty(0, device=device) is not None
-
-
-def device_of(model):
+@checked
+def device_of(model: nn.Module) -> torch.device:
     """Return the device of a network's parameters; raises TypeError for what is no network, ValueError without any."""
-    parameter = next(checks.module("model", model).parameters(), None)
-    if parameter is None:
-        raise ValueError("model must have parameters, and has none")
-    return parameter.device
+    for parameter in model.parameters():
+        return parameter.device
+    raise ValueError("model must have parameters, and has none")
 
 
-def find_precision(precision, device):
+@checked
+def find_precision(precision: Precision, device: str | torch.device) -> str:
     """Return "float32" or "bfloat16"; "auto" is bfloat16 where PyTorch has hardware for it. Raises ValueError."""
-    checks.choice("precision", precision, PRECISIONS)
     if precision != "auto":
         return precision
     if find_device(device).type == "cuda":
@@ -55,31 +51,33 @@ def find_precision(precision, device):
     return "bfloat16" if in_hardware and used else "float32"
 
 
-def autocast(device, precision):
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Compute convolutions and matrix products inside the block in precision."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
-@contextmanager
-def own_random_state(device):
+def own_random_state(device: torch.device) -> AbstractContextManager[Any]:
     """Leave the caller's random numbers as they were, whatever is drawn inside the block."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Let glibc keep the memory that a training step frees, so that the next step need not ask for it again."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+        libc.mallopt(-3, 2**31 - 1)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
 
 
-def environment(device, precision):
+def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Return what to record of the machine beside a result, as a dict of plain values."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    cpu = f"{next(names, platform.processor() or platform.machine())}, {cores()} cores"
     return {
         "precision": precision,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -87,14 +85,6 @@ def environment(device, precision):
     }
 
 
-def processor():
-    """Return the CPU's model name where the system tells it, and the number of cores that may be used."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return f"{next(names, platform.processor() or platform.machine())}, {cores()} cores"
-
-
-def cores():
+def cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from vgglab import checks, data
-from vgglab.models.common import LARGEST_IMAGE
+from vgglab import _checks as checks
+from vgglab import data
+from vgglab._trace import structural_copy
+from vgglab.models.parts import LARGEST_IMAGE
 from vgglab.receptive_field import Region
-from vgglab.tracing import structural_copy
 
 BLACK = data.normalize(torch.zeros(1)).item()  # what a black pixel becomes, to the bit
 BATCH = 250
@@ -73,8 +74,7 @@ def cut(pictures, region):
         raise ValueError(f"region must be (top, left, bottom, right), not {region!r}")
     region = Region(*ends)
     height, width = pictures.shape[-2:]
-    rows = torch.arange(region.top, region.bottom + 1, device=pictures.device)[:, None]
-    columns = torch.arange(region.left, region.right + 1, device=pictures.device)
+    rows, columns = torch.arange(region.top, region.bottom + 1)[:, None], torch.arange(region.left, region.right + 1)
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
     part = pictures[..., rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
     return part.float().masked_fill(outside, math.nan)
@@ -169,7 +169,7 @@ def confusion(labels, answers, classes):
     classes = checks.integer("classes", classes, 1, LARGEST_TABLE)
     labels = _class_numbers("labels", labels, classes)
     answers = _class_numbers("answers", answers, classes, len(labels))
-    return (labels * classes + answers.to(labels.device)).bincount(minlength=classes**2).view(classes, classes)
+    return (labels * classes + answers).bincount(minlength=classes**2).view(classes, classes)
 
 
 def shifted(x, down, right, background=BLACK):

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
+from vgglab.models.parts import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
 
 SMALLEST_IMAGE = 67
 
@@ -18,8 +18,8 @@ def alexnet(groups=2, lrn=True, in_channels=3, num_classes=1000, image_size=227)
     ValueError or TypeError for arguments out of range. Source: sections 3.3 to 3.5 and 4.2, figure 2.
     """
     groups, lrn = int(checks.choice("groups", groups, (1, 2))), checks.flag("lrn", lrn)
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
 
     def norm():

@@ -5,9 +5,9 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import LARGEST_IMAGE, check_images, conv_relu, initialize
+from vgglab.models.parts import LARGEST_IMAGE, check_images, conv_relu, initialize
 
 SMALLEST_IMAGE = 32
 
@@ -22,8 +22,8 @@ def googlenet(auxiliary=True, in_channels=3, num_classes=1000, image_size=224):
     paper has 5x5, a 2x2 window where the paper's last max-pooling has 3x3, and other windows before its heads.
     Raises ValueError or TypeError for numbers out of range. Source: Table 1, figure 3, section 5.
     """
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
     return initialize(GoogLeNet(checks.flag("auxiliary", auxiliary), in_channels, num_classes, image_size))
 

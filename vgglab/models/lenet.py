@@ -5,8 +5,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from vgglab import checks
-from vgglab.models.common import LARGEST_IMAGE, ConvNet, initialize
+from vgglab import _checks as checks
+from vgglab.models.parts import LARGEST_IMAGE, ConvNet, initialize
 
 # Table I: the maps of S2 that each of the 16 maps of C3 looks at.
 C3_TABLE = (
@@ -27,8 +27,8 @@ def lenet(in_channels=1, num_classes=10, image_size=32):
     digits; here they are random signs, the alternative that it names. Raises ValueError or TypeError for
     numbers out of range. Source: section II.B, figure 2, Table I.
     """
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
     side = ((image_size - 4) // 2 - 4) // 2
     features = OrderedDict(

@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from vgglab import checks
-from vgglab.models.common import ConvNet, initialize
+from vgglab import _checks as checks
+from vgglab.models.parts import ConvNet, initialize
 
 # Table 1: how many blocks the stages conv2_x to conv5_x have.
 RESNET_CONFIGS = {
@@ -28,8 +28,8 @@ def resnet(depth, version=1, in_channels=3, num_classes=1000, shortcuts=True):
     """
     checks.choice("depth", depth, RESNET_CONFIGS)
     checks.choice("version", version, (1, 1.5))
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     shortcuts = checks.flag("shortcuts", shortcuts)
     kind, blocks = RESNET_CONFIGS[depth]
 

@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from vgglab import checks
+from vgglab import _checks as checks
 from vgglab.lrn import from_paper
-from vgglab.models.common import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
+from vgglab.models.parts import LARGEST_IMAGE, ConvNet, conv_relu, fc_layers, initialize
 
 SMALLEST_IMAGE = 53
 
@@ -17,8 +17,8 @@ def zfnet(wide=False, in_channels=3, num_classes=1000, image_size=224):
     paddings here are ones that give these sizes, the constants AlexNet's. Raises ValueError or TypeError for
     numbers out of range. Source: figure 3; the wide one Table 2 (b), whose errors the VGG paper quotes.
     """
-    in_channels = checks.integer("in_channels", in_channels, 1, checks.LARGEST)
-    num_classes = checks.integer("num_classes", num_classes, 1, checks.LARGEST)
+    in_channels = checks.integer("in_channels", in_channels, 1)
+    num_classes = checks.integer("num_classes", num_classes, 1)
     image_size = checks.integer("image_size", image_size, SMALLEST_IMAGE, LARGEST_IMAGE)
     wide = checks.flag("wide", wide)
 

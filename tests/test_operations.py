@@ -1,0 +1,240 @@
+"""What single operations do to a receptive field, which are refused, and the keys under which fields are found."""
+
+import copy
+
+import pytest
+import torch
+from networks import Function, Gate, build, square
+from torch import nn
+from torch.nn import functional as F
+
+from vgglab.receptive_field import MisalignedError, ReceptiveField, UnsupportedOperation, effective, of_model, reach
+
+torch.set_num_threads(1)
+
+
+def sequence(*modules):
+    return of_model(nn.Sequential(*modules), (2, 24, 36))
+
+
+def test_a_gate_lets_every_unit_see_the_whole_image():
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), Gate(), nn.Conv2d(2, 2, 3))
+    fields = of_model(model, (2, 12, 16))
+    assert fields["0"] == square(3, 1, 1)
+    assert fields["1.mul"] == fields["1"] == fields["2"] == ReceptiveField((14, 18), (0, 0), (1, 1), covers_image=True)
+    for layer, unit in [("1", (0, 0)), ("1", (11, 15)), ("2", (5, 5))]:
+        assert reach(model, (2, 12, 16), layer, unit) == (0, 0, 11, 15)
+    assert reach(model, (2, 12, 16), "0", (4, 5)) == fields["0"].region(4, 5)
+
+
+def test_a_map_of_one_unit_is_broadcast():
+    model = Function(lambda self, x: x * self.pool(x), pool=nn.AvgPool2d((12, 16)))
+    fields = of_model(model, (2, 12, 16))
+    assert fields["pool"] == ReceptiveField((12, 16), (12, 16), (0, 0), covers_image=True)
+    assert fields["output"] == ReceptiveField((12, 16), (0, 0), (0, 0), covers_image=True)
+    part = Function(lambda self, x: x * self.pool(x), pool=nn.AvgPool2d((12, 8), (12, 9)))
+    with pytest.raises(MisalignedError, match="merges pool .* with input"):
+        of_model(part, (2, 12, 16))
+
+
+def test_pixels_that_a_stride_leaves_over_are_not_covered():
+    model = nn.Sequential(nn.Conv2d(2, 2, 2, 2), nn.Conv2d(2, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1))
+    assert of_model(model, (2, 8, 8))["2"] == square(12, 0, 2, covers_image=True)
+    assert of_model(model, (2, 8, 9))["2"] == square(12, 0, 2)
+    assert reach(model, (2, 8, 9), "2", (0, 0)) == (0, 0, 7, 7)
+
+
+def test_layers_without_rows_and_columns_are_one_unit():
+    fields = sequence(nn.Conv2d(2, 3, 5), nn.Flatten(), nn.Linear(3 * 20 * 32, 4), nn.ReLU())
+    for layer in "123":
+        assert fields[layer] == ReceptiveField((24, 36), (0, 0), (0, 0), covers_image=True)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_same_padding_of_an_even_kernel_starts_with_the_smaller_half():
+    fields = sequence(nn.Conv2d(2, 2, 3, stride=2), nn.Conv2d(2, 2, (4, 2), padding="same", dilation=(1, 3)))
+    assert fields["1"] == ReceptiveField((9, 9), (2, 2), (2, 2))
+
+
+def test_rows_and_columns_keep_their_identity_in_any_dimension():
+    swap, back = (Function(lambda self, x: x.transpose(2, 3)) for _ in range(2))
+    assert sequence(swap, nn.Conv2d(2, 2, (3, 1)), back)["2"] == ReceptiveField((1, 3), (1, 1), (0, 0))
+    square_map = of_model(nn.Sequential(swap, nn.Conv2d(2, 2, (3, 1))), (2, 8, 8))
+    assert square_map["output"].size == (1, 3)
+    channels_last = Function(
+        lambda self, x: self.linear(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2),
+        norm=nn.LayerNorm(2),
+        linear=nn.Linear(2, 5),
+    )
+    fields = sequence(nn.Conv2d(2, 2, 3), channels_last)
+    assert fields["1.norm"] == fields["1.linear"] == fields["1"] == square(3, 1, 0)
+    mixed = of_model(Function(lambda self, x: self.linear(x), linear=nn.Linear(36, 36)), (2, 24, 36))
+    assert mixed["output"] == ReceptiveField((1, 36), (1, 0), (0, 0))
+
+
+def test_rows_and_columns_come_back_from_being_folded():
+    folded = Function(lambda self, x: self.linear(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (22, 34)),
+                      linear=nn.Linear(2, 2))  # fmt: skip
+    fields = sequence(nn.Conv2d(2, 2, 3), folded, nn.Conv2d(2, 2, 3, padding=1))
+    assert fields["1"] == square(3, 1, 0)
+    assert fields["2"] == square(5, 1, 1)
+
+
+@pytest.mark.parametrize("wanted, field", [(4, (6, 9)), ((24, 12), (1, 3)), ((None, 36), (1, 1))])
+def test_adaptive_pooling_to_a_divisor(wanted, field):
+    for pool in (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d):
+        assert sequence(pool(wanted))["0"] == ReceptiveField(field, field, (0, 0))
+
+
+def test_normalization_over_the_map_sees_all_of_it():
+    for norm in (nn.GroupNorm(1, 2), nn.InstanceNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)):
+        assert sequence(norm)["0"].covers_image
+    for norm in (nn.BatchNorm2d(2), nn.LocalResponseNorm(3), nn.Softmax(1), nn.Softmax2d(), nn.PReLU(), nn.Dropout2d()):
+        assert sequence(norm)["output"] == square(1, 1, 0)
+
+
+def test_pooling_over_one_axis():
+    rows = of_model(Function(lambda self, x: self.conv(x).mean(3, keepdim=True), conv=nn.Conv2d(2, 2, 3)), (2, 24, 36))
+    assert rows["mean"] == rows["output"] == ReceptiveField((3, 36), (1, 0), (0, 0))
+    assert not rows["output"].covers_image
+
+
+REFUSED = {
+    "transposed convolution": nn.ConvTranspose2d(2, 2, 2, 2),
+    "upsample_nearest2d": nn.Upsample(scale_factor=2),
+    "upsample_bilinear2d": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "adaptive_avg_pool2d (in 0): from 24 to 7 units": nn.AdaptiveAvgPool2d(7),
+    "pixel_shuffle": nn.Sequential(nn.Conv2d(2, 4, 1), nn.PixelShuffle(2)),
+    "pixel_unshuffle": nn.PixelUnshuffle(2),
+    "pad (in 0): how": nn.ReflectionPad2d(1),
+    "im2col": nn.Unfold(3),
+    "slice": Function(lambda self, x: x[:, :, 1:]),
+    "select": Function(lambda self, x: x[:, :, 3]),
+    "chunk": Function(lambda self, x: x.chunk(2, dim=3)[0]),
+    "pad (in 0): it cuts": nn.ZeroPad2d(-1),
+    "cat (in 0): it joins rows or columns": Function(lambda self, x: torch.cat([x, x], 2)),
+    "flip": Function(lambda self, x: x.flip(2)),
+    "roll": Function(lambda self, x: x.roll(1, 2)),
+    "diagonal": Function(lambda self, x: x[..., :24].diagonal(dim1=2, dim2=3)),
+    "matmul": Function(lambda self, x: x @ x.transpose(2, 3)),
+    "add (in 0): its inputs hold rows or columns in different": Function(
+        lambda self, x: x[..., :24] + x[..., :24].transpose(2, 3)
+    ),
+    "view (in 0): (1, 2, 24, 36) to": Function(lambda self, x: x.view(1, 2, 12, 2, 36)),
+    "conv2d (in 0.conv): its channels": Function(
+        lambda self, x: self.conv(x.transpose(1, 2)), conv=nn.Conv2d(24, 2, 1)
+    ),
+    "unsqueeze (in 0): it changes a shape in place": Function(lambda self, x: torch.relu(x).unsqueeze_(-1)),
+    "transpose (in 0): it changes a shape in place": Function(lambda self, x: torch.relu(x[..., :24]).transpose_(2, 3)),
+    "add (in 0): it works on a tensor": Function(lambda self, x: torch.add(x, x, out=torch.empty_like(x))),
+    "conv2d (in 0): the image decides more": Function(lambda self, x: F.conv2d(x, x, padding=12)),
+}
+
+
+@pytest.mark.parametrize("named", REFUSED)
+def test_what_cannot_be_followed_is_refused_by_name(named):
+    with pytest.raises(UnsupportedOperation) as caught:
+        sequence(REFUSED[named])
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["swin_t", "vit_b_16"])
+def test_transformers_are_refused(name):
+    with torch.device("cpu"), pytest.raises(UnsupportedOperation, match="splits|takes|joins"):
+        of_model(build(name), (3, 224, 224))
+
+
+def test_changes_through_a_view_are_refused():
+    def shifted(self, x):
+        y = self.conv(x)
+        y[:, :1] += self.wide(x)
+        return y
+
+    model = Function(shifted, conv=nn.Conv2d(2, 2, 1), wide=nn.Conv2d(2, 1, 3, padding=1))
+    with pytest.raises(UnsupportedOperation, match="overwritten"):
+        of_model(model, (2, 8, 8))
+
+
+def test_a_misaligned_merge_names_its_branches():
+    model = Function(
+        lambda self, x: self.left(x) + self.right(x),
+        left=nn.Conv2d(2, 2, 3, padding=1),
+        right=nn.Sequential(nn.ZeroPad2d((0, 0, 0, 1)), nn.Conv2d(2, 2, (2, 1))),
+    )
+    found = r"add .* merges right \(size 2, stride 1, first centre 0.5\) with left \(size 3, stride 1, first centre 0\)"
+    with pytest.raises(MisalignedError, match=found) as caught:
+        of_model(model, (2, 9, 9))
+    assert caught.value.branches == ("right", "left")
+    halved = Function(lambda self, x: self.conv(x)[:, :, :4] + x[:, :, ::2], conv=nn.Conv2d(2, 2, 3, padding=1))
+    with pytest.raises(MisalignedError, match="merges input .*stride 2.* with conv .*stride 1"):
+        of_model(halved, (2, 8, 8))
+
+
+# Keys, and what happens to the model
+
+
+def test_keys_of_calls_and_of_functions():
+    def forward(self, x):
+        first = self.conv(x)
+        again = self.conv(F.relu(first))
+        return F.relu(again) + x
+
+    fields = of_model(Function(forward, conv=nn.Conv2d(2, 2, 3, padding=1)), (2, 9, 9))
+    assert list(fields) == ["relu", "conv", "relu_1", "add", "output"]
+    assert fields["relu"] == square(3, 1, 1)
+    assert fields["conv"] == fields["output"] == square(5, 1, 2)
+
+
+def test_several_outputs():
+    def forward(self, x):
+        y = self.conv(x)
+        return {"last": self.pool(y), "early": y, "fixed": torch.zeros(3)}
+
+    fields = of_model(Function(forward, conv=nn.Conv2d(2, 2, 3), pool=nn.MaxPool2d(2)), (2, 9, 9))
+    assert list(fields) == ["conv", "pool", "output.1", "output"]
+    assert (fields["output"].size, fields["output.1"].size) == ((4, 4), (3, 3))
+    with pytest.raises(ValueError, match="does not depend on the image"):
+        of_model(Function(lambda self, x: torch.zeros(3)), (2, 9, 9))
+
+
+def test_constants_do_not_count():
+    model = Function(lambda self, x: self.conv(x) * self.weight + torch.arange(7) + torch.ones_like(x)[..., 2:, 2:],
+                     conv=nn.Conv2d(2, 2, 3), weight=nn.Parameter(torch.ones(2, 1, 1)))  # fmt: skip
+    assert of_model(model, (2, 9, 9))["output"] == square(3, 1, 0)
+
+
+def test_the_model_is_left_as_it_was():
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(0.5))
+    model.append(nn.Conv2d(2, 2, 3, padding=1))
+    model[4].weight = model[0].weight
+    model[1].eval()
+    before, modes = copy.deepcopy(model.state_dict()), [module.training for module in model.modules()]
+    tensors = [id(tensor) for tensor in [*model.parameters(), *model.buffers()]]
+    of_model(model, (2, 9, 9))
+    reach(model, (2, 9, 9), "2", (3, 3))
+    effective(model, torch.rand(2, 2, 9, 9), "2", (3, 3))
+    assert modes == [module.training for module in model.modules()]
+    assert tensors == [id(tensor) for tensor in [*model.parameters(), *model.buffers()]]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_weights_are_not_copied():
+    """Terabytes, were they: one number, expanded."""
+    layer = nn.Linear(1, 1)
+    layer.weight = nn.Parameter(torch.zeros(()).expand(2**20, 2**20))
+    layer.bias = nn.Parameter(torch.zeros(()).expand(2**20))
+    fields = of_model(nn.Sequential(nn.Flatten(), layer), (1, 1024, 1024))
+    assert fields["1"] == square(1024, 0, 0, covers_image=True)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module"):
+        of_model("vgg16", (3, 224, 224))
+    with pytest.raises(ValueError, match=r"input_shape must be \(channels, height, width\), not \(224, 224\)"):
+        of_model(nn.ReLU(), (224, 224))
+    with pytest.raises(ValueError, match=r"does not run on input_shape \(4, 8, 8\)"):
+        of_model(nn.Conv2d(3, 1, 3), (4, 8, 8))
+    with pytest.raises(UnsupportedOperation, match="without real numbers"):
+        of_model(Function(lambda self, x: x if x.sum() > 0 else -x), (3, 8, 8))

@@ -1,0 +1,22 @@
+"""Every figure of the course; each function returns a matplotlib Figure, which a notebook shows by itself."""
+
+# ruff: noqa: F401  what is imported here is there for the notebooks
+from vgglab._checks import extra
+
+with extra("course"):
+    import matplotlib
+    import matplotlib_inline.backend_inline  # registers the PNG display of figures in notebooks
+
+from vgglab.course.figures.experiments import error_rates, forest, learned_grid, pairing
+from vgglab.course.figures.lrn import lrn_curves, lrn_spike
+from vgglab.course.figures.neighbours import branch_costs, decade, effort, gradients, shifts
+from vgglab.course.figures.receptive_fields import cone, effective_fields, field_walk, profiles
+from vgglab.course.figures.seeing import agreement, confusion, excited, feature_maps, filters, heat_maps
+from vgglab.course.figures.small_kernels import counted_and_measured, kernel_costs, maps, over_channels
+from vgglab.course.figures.start import answers, garments
+from vgglab.course.figures.style import STYLE
+from vgglab.course.figures.testing import accuracy_by_scale, costs_and_accuracies, crop_grid, score_maps
+from vgglab.course.figures.training import gaps, losses, pictures, recorded_runs, schedules, signal, training_curves
+from vgglab.course.figures.vgg_blocks import configurations, ledger_bars
+
+matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends

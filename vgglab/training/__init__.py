@@ -1,0 +1,6 @@
+"""Training and testing a network: the loop, its recipes, and what it reports."""
+
+from vgglab.training.loop import Evaluation, History, evaluate, fit
+from vgglab.training.recipe import RECIPES, SCHEDULES, Recipe, find_recipe
+
+__all__ = ["RECIPES", "SCHEDULES", "Evaluation", "History", "Recipe", "evaluate", "find_recipe", "fit"]
