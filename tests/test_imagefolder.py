@@ -226,9 +226,8 @@ def test_seeds_decide_and_the_callers_random_state_is_left_alone(dataset):
 
 def test_labels_stay_with_their_pictures(dataset):
     x, labels = (torch.cat(parts) for parts in zip(*stream(dataset.train), strict=True))
-    assert (
-        x.mean((2, 3)).argmax(1) == 2 - labels
-    ).sum() >= 22  # red, green, blue are channels 0, 1, 2; the grey one may differ
+    red_green_blue = 2 - labels
+    assert (x.mean((2, 3)).argmax(1) == red_green_blue).sum() >= 22  # the grey one may differ
 
 
 @pytest.mark.parametrize("method", inference.METHODS)
@@ -282,9 +281,8 @@ def test_the_command_line_trains_tests_and_writes_the_results(folder, tmp_path, 
     ],
 )
 def test_the_command_line_answers_bad_input_in_one_line(folder, tmp_path, more, words):
-    with pytest.raises(SystemExit, match=f"^python -m vgglab: .*{words}") as caught:
+    with pytest.raises(SystemExit, match=rf"^python -m vgglab: .*{words}.*\Z"):
         main(command(folder, tmp_path, *more))
-    assert "\n" not in str(caught.value)
 
 
 def start(*arguments):

@@ -4,27 +4,34 @@ The same four letters mean different things: the paper and TensorFlow multiply t
 alpha, Caffe and PyTorch divide alpha by the window first; TensorFlow counts a radius, the others a window.
 """
 
-import torch
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import nn
 
 from vgglab import _checks as checks
+from vgglab._checks import Index, Maps, NonNegative, checked
 
-LARGEST = 1e6  # constant; beyond it float32 soon overflows
+
+def _odd(name: str, value: int) -> int:
+    window = checks.integer(name, value, at_least=1)
+    if window % 2 == 0:
+        raise ValueError(f"{name} must be odd, so that the window is centred on its channel, not {window}")
+    return window
 
 
-def local_response_norm(x, n=5, k=2.0, alpha=1e-4, beta=0.75):
+Window = Annotated[int, _odd]
+
+
+@checked
+def local_response_norm(
+    x: Maps, n: Window = 5, k: NonNegative = 2.0, alpha: NonNegative = 1e-4, beta: NonNegative = 0.75
+) -> Maps:
     """Return x / (k + alpha * sum of squares over n neighbouring channels) ** beta, as the paper writes it.
 
-    x is (N, C, H, W) in floating point, n odd; channels beyond the first and the last count as zero.
-    With k = 0 a unit whose whole window is zero gives 0 / 0 = NaN, as it does in every framework.
-    Raises ValueError or TypeError for other shapes, types or windows. Source: section 3.3.
+    x is (N, C, H, W) in floating point, n odd; channels beyond the first and the last count as zero. With k = 0 a
+    unit whose whole window is zero gives 0 / 0 = NaN, as it does in every framework. Source: section 3.3.
     """
-    n, k, alpha, beta = _settings(n, k, alpha, beta)
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        raise TypeError(f"x must be a floating-point tensor (N, C, H, W), not {getattr(x, 'dtype', type(x))}")
-    if x.ndim != 4:
-        raise ValueError(f"x must have the four dimensions (N, C, H, W), not the shape {tuple(x.shape)}")
     channels = x.shape[1]
     half = min(n // 2, channels)
     squares = F.pad(x**2, (0, 0, 0, 0, half, half))
@@ -32,32 +39,26 @@ def local_response_norm(x, n=5, k=2.0, alpha=1e-4, beta=0.75):
     return x / (k + alpha * window_sum) ** beta
 
 
-def from_paper(n=5, k=2.0, alpha=1e-4, beta=0.75):
+@checked
+def from_paper(
+    n: Window = 5, k: NonNegative = 2.0, alpha: NonNegative = 1e-4, beta: NonNegative = 0.75
+) -> nn.LocalResponseNorm:
     """Return the nn.LocalResponseNorm equal to the paper's layer: PyTorch divides alpha by n, so n * alpha."""
-    n, k, alpha, beta = _settings(n, k, alpha, beta)
     return nn.LocalResponseNorm(n, alpha=n * alpha, beta=beta, k=k)
 
 
-def from_tensorflow(depth_radius=5, bias=1.0, alpha=1.0, beta=0.5):
-    """Return the nn.LocalResponseNorm equal to tf.nn.local_response_normalization: window 2 * depth_radius + 1."""
-    depth_radius = checks.integer("depth_radius", depth_radius, 0)
-    bias = checks.number("bias", bias, at_least=0, at_most=LARGEST)
-    return from_paper(2 * depth_radius + 1, bias, alpha, beta)
+@checked
+def from_tensorflow(
+    depth_radius: Index = 5, bias: NonNegative = 1.0, alpha: NonNegative = 1.0, beta: NonNegative = 0.5
+) -> nn.LocalResponseNorm:
+    """Return the nn.LocalResponseNorm equal to tf.nn.local_response_normalization, the paper's with another window."""
+    window = 2 * depth_radius + 1
+    return nn.LocalResponseNorm(window, alpha=window * alpha, beta=beta, k=bias)
 
 
-def from_caffe(local_size=5, alpha=1.0, beta=0.75, k=1.0):
+@checked
+def from_caffe(
+    local_size: Window = 5, alpha: NonNegative = 1.0, beta: NonNegative = 0.75, k: NonNegative = 1.0
+) -> nn.LocalResponseNorm:
     """Return the nn.LocalResponseNorm equal to Caffe's LRN layer across channels: the same convention."""
-    n, k, alpha, beta = _settings(local_size, k, alpha, beta, window="local_size")
-    return nn.LocalResponseNorm(n, alpha=alpha, beta=beta, k=k)
-
-
-def _settings(n, k, alpha, beta, window="n"):
-    n = checks.integer(window, n, 1)
-    if n % 2 == 0:
-        raise ValueError(f"{window} must be odd, so that the window is centred on its channel, not {n}")
-    return (
-        n,
-        checks.number("k", k, at_least=0, at_most=LARGEST),
-        checks.number("alpha", alpha, at_least=0, at_most=LARGEST),
-        checks.number("beta", beta, at_least=0, at_most=LARGEST),
-    )
+    return nn.LocalResponseNorm(local_size, alpha=alpha, beta=beta, k=k)

@@ -1,65 +1,97 @@
 """What the networks share: the weights they start from, the check of their input, features before FC layers."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vgglab import _checks as checks
+from vgglab._checks import Seed, checked
 
-INITIALIZATIONS = {
-    "paper": lambda weight, seed: nn.init.normal_(weight, std=0.1, generator=seed),
-    "std-0.01": lambda weight, seed: nn.init.normal_(weight, std=0.01, generator=seed),
-    "xavier": lambda weight, seed: nn.init.xavier_uniform_(weight, generator=seed),
-    "kaiming": lambda weight, seed: nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=seed),
+Network = TypeVar("Network", bound=nn.Module)
+INITIALIZATIONS: dict[str, Callable[..., Tensor]] = {
+    "paper": partial(nn.init.normal_, std=0.1),
+    "std-0.01": partial(nn.init.normal_, std=0.01),
+    "xavier": nn.init.xavier_uniform_,
+    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
 }
+Initialization = Annotated[str, partial(checks.choice, accepted=INITIALIZATIONS)]
 
 
-def initialize(model, scheme="kaiming", seed=None):
+@checked
+def initialize(
+    model: Annotated[Network, checks.module], scheme: Initialization = "kaiming", seed: Seed | None = None
+) -> Network:
     """Draw the weights of every convolution and FC layer anew, set their biases to zero, and return the model.
 
     "paper" is N(0, variance 0.01) as section 3.1 writes it, "std-0.01" the reading that most code has instead,
-    "xavier" and "kaiming" the two later ones. seed None draws from torch's global generator. Raises ValueError
-    for an unknown scheme.
+    "xavier" and "kaiming" the two later ones. A seed gives the same weights on every device; None draws from torch's
+    global generator.
     """
-    draw = INITIALIZATIONS[checks.choice("scheme", scheme, INITIALIZATIONS)]
-    generator = None if seed is None else torch.Generator().manual_seed(checks.seed("seed", seed))
-    for module in checks.module("model", model).modules():
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            draw(module.weight, generator)
+            weight = module.weight.detach()
+            here = generator is None or weight.device.type in ("cpu", "meta")
+            drawn = weight if here else torch.empty_like(weight, device="cpu")
+            weight.copy_(INITIALIZATIONS[scheme](drawn, generator=generator))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
 
 
-LARGEST_IMAGE = 4096  # pixels
-LARGEST_LAYER = 2**32  # weights
-
-
 class ConvNet(nn.Module):
     """Features, then a classifier; FC layers on more than one position fix the size of the images to image_size."""
 
-    def __init__(self, features, classifier, image_size=None, smallest_image=1):
+    def __init__(
+        self, features: nn.Sequential, classifier: nn.Module, image_size: int | None = None, smallest_image: int = 1
+    ) -> None:
         super().__init__()
         self.features = features
         self.classifier = classifier
         self.image_size = image_size
         self.smallest_image = smallest_image
 
-    def forward(self, x):
-        check_images(x, self.features[0], self.image_size, self.smallest_image)
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_images(x, self.image_size)
         return self.classifier(self.features(x).flatten(1))
 
+    def check_images(self, x: Any, side: int | None) -> None:
+        """Raise unless x is (N, channels, side, side), or without a side large enough, in the type of the weights."""
+        first = next(layer for layer in self.features.modules() if isinstance(layer, nn.Conv2d))
+        channels, dtype = first.in_channels, first.weight.dtype
+        if not isinstance(x, Tensor) or x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            given = getattr(x, "dtype", type(x).__name__)
+            raise TypeError(f"x must be a {dtype} tensor (N, {channels}, H, W), not {given}")
+        fits = all(length == side if side else length >= self.smallest_image for length in x.shape[2:])
+        if x.ndim != 4 or x.shape[1] != channels or not fits:
+            sides = f"{side}, {side})" if side else f"H, W) with H and W at least {self.smallest_image}"
+            hint = "; its FC layers fix the size, and vgglab.inference tests VGG at others" if side else ""
+            raise ValueError(f"x must be (N, {channels}, {sides} for this network, not {tuple(x.shape)}{hint}")
 
-def conv_relu(in_channels, out_channels, kernel_size, **options):
-    """Return a convolution and its ReLU as a list of two modules."""
-    return [nn.Conv2d(in_channels, out_channels, kernel_size, **options), nn.ReLU(inplace=True)]
+
+def conv_relu(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, groups: int = 1
+) -> list[nn.Module]:
+    """Return a convolution and its ReLU."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups)
+    return [conv, nn.ReLU(inplace=True)]
 
 
-def fc_layers(inputs, units, num_classes, dropout=0.5):
-    """Return the three FC layers that AlexNet, ZFNet and VGG end in, with ReLU and dropout after the first two."""
-    if inputs * units > LARGEST_LAYER:
-        raise ValueError(f"image_size and width must give an FC layer at most 2**32 weights, not {inputs * units:,}")
+def fc_layers(
+    features: nn.Sequential, image_size: int, units: int, num_classes: int, dropout: float = 0.5
+) -> nn.Sequential:
+    """Return the three FC layers that AlexNet, ZFNet and VGG end in, over what features leave of an image."""
+    inputs, side = 0, image_size
+    for layer in features:
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+            kernel, stride, padding = window(layer)
+            side = (side + 2 * padding - kernel) // stride + 1
+            inputs = layer.out_channels if isinstance(layer, nn.Conv2d) else inputs
     return nn.Sequential(
-        nn.Linear(inputs, units),
+        nn.Linear(inputs * side**2, units),
         nn.ReLU(inplace=True),
         nn.Dropout(dropout),
         nn.Linear(units, units),
@@ -69,22 +101,6 @@ def fc_layers(inputs, units, num_classes, dropout=0.5):
     )
 
 
-def check_images(x, conv, side=None, smallest=1):
-    """Raise unless x suits the first convolution: (N, channels, side, side), or (N, channels, H, W) of smallest.
-
-    TypeError for another dtype, which only autocast would convert, ValueError for another shape.
-    """
-    channels, dtype = conv.in_channels, conv.weight.dtype
-    if not isinstance(x, torch.Tensor) or x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-        given = getattr(x, "dtype", type(x).__name__)
-        raise TypeError(f"x must be a {dtype} tensor (N, {channels}, H, W), not {given}")
-    fits = x.ndim == 4 and x.shape[1] == channels
-    if side is None:
-        fits = fits and min(x.shape[2:]) >= smallest
-        wanted, hint = f"(N, {channels}, H, W) with H and W at least {smallest}", ""
-    else:
-        fits = fits and tuple(x.shape[2:]) == (side, side)
-        wanted = f"(N, {channels}, {side}, {side})"
-        hint = "; its FC layers fix the size, and vgglab.inference tests VGG at others"
-    if not fits:
-        raise ValueError(f"x must be {wanted} for this network, not {tuple(x.shape)}{hint}")
+def window(layer: nn.Conv2d | nn.MaxPool2d) -> list[int]:
+    """Return kernel, stride and padding of a layer, which are the same along both sides."""
+    return [checks.pair(name, getattr(layer, name))[0] for name in ("kernel_size", "stride", "padding")]

@@ -1,10 +1,12 @@
 """ResNet-18, 34, 50, 101 and 152 (He, Zhang, Ren and Sun, arXiv:1512.03385)."""
 
 from collections import OrderedDict
+from functools import partial
+from typing import Annotated
 
-from torch import nn
+from torch import Tensor, nn
 
-from vgglab import _checks as checks
+from vgglab._checks import Count, checked, choice
 from vgglab.models.parts import ConvNet, initialize
 
 # Table 1: how many blocks the stages conv2_x to conv5_x have.
@@ -15,77 +17,72 @@ RESNET_CONFIGS = {
     101: ("bottleneck", (3, 4, 23, 3)),
     152: ("bottleneck", (3, 8, 36, 3)),
 }
-SMALLEST_IMAGE = 32
 
 
-def resnet(depth, version=1, in_channels=3, num_classes=1000, shortcuts=True):
+@checked
+def resnet(
+    depth: Annotated[int, partial(choice, accepted=RESNET_CONFIGS)],
+    version: Annotated[float, partial(choice, accepted=(1, 1.5))] = 1,
+    in_channels: Count = 3,
+    num_classes: Count = 1000,
+    shortcuts: bool = True,
+) -> ConvNet:
     """Return a residual network, or with shortcuts False the plain network of the same layers.
 
-    (N, in_channels, H, W), at least 32 pixels -> class scores (N, num_classes). In version 1, the paper's, the
-    first 1x1 of a bottleneck takes the stride; in version 1.5, which is torchvision's resnet50, 101 and 152, the
-    3x3 takes it, which costs ResNet-50 6% more operations. Basic blocks are the same in both. Raises ValueError
-    or TypeError for an unknown depth or version, or other numbers out of range. Source: Table 1, figures 3, 5.
+    (N, in_channels, H, W), at least 32 pixels -> class scores (N, num_classes). In version 1, the paper's, the first
+    1x1 of a bottleneck takes the stride; in version 1.5, which is torchvision's resnet50, 101 and 152, the 3x3 takes
+    it, which costs ResNet-50 6% more operations. Basic blocks are the same in both. Source: Table 1, figures 3, 5.
     """
-    checks.choice("depth", depth, RESNET_CONFIGS)
-    checks.choice("version", version, (1, 1.5))
-    in_channels = checks.integer("in_channels", in_channels, 1)
-    num_classes = checks.integer("num_classes", num_classes, 1)
-    shortcuts = checks.flag("shortcuts", shortcuts)
     kind, blocks = RESNET_CONFIGS[depth]
+    block, widening = (basic, 1) if kind == "basic" else (partial(bottleneck, version=version), 4)
 
-    def stage(in_channels, width, count, stride):
-        modules = []
-        for index in range(count):
-            step = stride if index == 0 else 1
-            if kind == "basic":
-                layers, out_channels = basic(in_channels, width, step), width
-            else:
-                layers, out_channels = bottleneck(in_channels, width, step, version), 4 * width
+    def stage(in_channels: int, width: int, count: int, stride: int) -> nn.Sequential:
+        modules: list[nn.Module] = []
+        for step in (stride, *[1] * (count - 1)):
+            layers = block(in_channels, width, step)
             if shortcuts:
-                modules.append(Residual(layers, in_channels, out_channels, step))
+                modules.append(Residual(layers, in_channels, widening * width, step))
             else:
                 modules.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
-            in_channels = out_channels
+            in_channels = widening * width
         return nn.Sequential(*modules)
 
-    widening = 1 if kind == "basic" else 4
-    features = OrderedDict()
-    features["conv1"], features["norm1"] = conv_bn(in_channels, 64, 7, stride=2)
-    features["relu1"] = nn.ReLU(inplace=True)
-    features["pool1"] = nn.MaxPool2d(3, stride=2, padding=1)
-    features["conv2_x"] = stage(64, 64, blocks[0], stride=1)
-    features["conv3_x"] = stage(64 * widening, 128, blocks[1], stride=2)
-    features["conv4_x"] = stage(128 * widening, 256, blocks[2], stride=2)
-    features["conv5_x"] = stage(256 * widening, 512, blocks[3], stride=2)
-    features["average"] = nn.AdaptiveAvgPool2d(1)
+    conv1, norm1 = conv_bn(in_channels, 64, 7, stride=2)
+    features = OrderedDict(
+        conv1=conv1,
+        norm1=norm1,
+        relu1=nn.ReLU(inplace=True),
+        pool1=nn.MaxPool2d(3, stride=2, padding=1),
+        conv2_x=stage(64, 64, blocks[0], stride=1),
+        conv3_x=stage(64 * widening, 128, blocks[1], stride=2),
+        conv4_x=stage(128 * widening, 256, blocks[2], stride=2),
+        conv5_x=stage(256 * widening, 512, blocks[3], stride=2),
+        average=nn.AdaptiveAvgPool2d(1),
+    )
     classifier = nn.Linear(512 * widening, num_classes)
-    return initialize(ConvNet(nn.Sequential(features), classifier, smallest_image=SMALLEST_IMAGE))
+    return initialize(ConvNet(nn.Sequential(features), classifier, smallest_image=32))
 
 
 class Residual(nn.Module):
     """y = ReLU(F(x) + x); a 1x1 convolution projects x where F changes its shape (equations 1 and 2)."""
 
-    def __init__(self, layers, in_channels, out_channels, stride):
+    def __init__(self, layers: list[nn.Module], in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         same = stride == 1 and in_channels == out_channels
         self.residual = nn.Sequential(*layers)
         self.shortcut = nn.Identity() if same else nn.Sequential(*conv_bn(in_channels, out_channels, 1, stride))
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.residual(x) + self.shortcut(x))
 
 
-def basic(in_channels, width, stride):
+def basic(in_channels: int, width: int, stride: int) -> list[nn.Module]:
     """Return the layers of F in ResNet-18 and 34: two 3x3 convolutions (figure 5, left)."""
-    return [
-        *conv_bn(in_channels, width, 3, stride),
-        nn.ReLU(inplace=True),
-        *conv_bn(width, width, 3),
-    ]
+    return [*conv_bn(in_channels, width, 3, stride), nn.ReLU(inplace=True), *conv_bn(width, width, 3)]
 
 
-def bottleneck(in_channels, width, stride, version):
+def bottleneck(in_channels: int, width: int, stride: int, version: float) -> list[nn.Module]:
     """Return the layers of F in the deeper ones: 1x1 down, 3x3, 1x1 up to four times the width (figure 5, right)."""
     first, second = (stride, 1) if version == 1 else (1, stride)
     return [
@@ -97,7 +94,7 @@ def bottleneck(in_channels, width, stride, version):
     ]
 
 
-def conv_bn(in_channels, out_channels, kernel_size, stride=1):
-    """Return a padded convolution without bias and its batch normalization, a list of two modules."""
+def conv_bn(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> list[nn.Module]:
+    """Return a padded convolution without bias and its batch normalization."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
     return [conv, nn.BatchNorm2d(out_channels)]

@@ -7,16 +7,15 @@ from typing import Annotated, Any
 from vgglab import _checks as checks
 from vgglab._checks import Count, NonNegative, Positive, Share, check_fields
 from vgglab.data import AUGMENTATIONS, imagefolder
-from vgglab.models import INITIALIZATIONS, VGG_CONFIGS, initialize, vgg
-from vgglab.models.vgg import VGG
+from vgglab.models import initialize, vgg
+from vgglab.models.parts import Initialization
+from vgglab.models.vgg import VGG, Config
 
 SCHEDULES = {
     "constant": lambda t: 1.0,
     "divide-by-10": lambda t: 0.1 ** int(4 * t),
     "one-cycle": lambda t: min(t / 0.2, (1 - t) / 0.8),
 }
-Config = Annotated[str, partial(checks.choice, accepted=VGG_CONFIGS)]
-Initialization = Annotated[str, partial(checks.choice, accepted=INITIALIZATIONS)]
 Schedule = Annotated[str, partial(checks.choice, accepted=SCHEDULES)]
 Augmentation = Annotated[str, partial(checks.choice, accepted=(*AUGMENTATIONS, *imagefolder.AUGMENTATIONS))]
 
