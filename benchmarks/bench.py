@@ -1,7 +1,7 @@
 """Hold vgglab's training against Dive into Deep Learning's on this machine: python benchmarks/bench.py cpu|gpu.
 
 Both sides are measured in turn, each time in a new process; the medians and their ratios go to records/. What is
-to ship goes to vgglab/records, and python benchmarks/figure.py draws it for the README.
+to ship goes to vgglab/course/experiments/records, and python benchmarks/figure.py draws it for the README.
 """
 
 import argparse

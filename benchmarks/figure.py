@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matplotlib.ticker import NullFormatter
 
-from vgglab.course.figures.style import BLUE, GREY, figure
 from vgglab.course.experiments.records import SHIPPED
+from vgglab.course.figures.style import BLUE, GREY, figure
 
 
 def ratios(record):

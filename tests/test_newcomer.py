@@ -29,7 +29,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "vgglab").rglob("*") if path.is_file()}
     assert held == {name for name in files if "__pycache__" not in name}
-    assert "vgglab/records/depth.json" in held
+    assert "vgglab/course/experiments/records/depth.json" in held
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the tool is for systems with a home in HOME")

@@ -68,10 +68,10 @@ sys.modules |= dict.fromkeys(sys.argv[1:])  # None: it cannot be imported
 import vgglab
 from vgglab.__main__ import command_line, main
 for module in pkgutil.walk_packages(vgglab.__path__, "vgglab.", onerror=lambda name: None):
-    if not module.name.startswith("vgglab.plots"):
+    if not module.name.startswith("vgglab.course"):
         __import__(module.name)
 command_line().parse_args(["train"])
-for needs_extras in (lambda: main(["progress", "."]), lambda: __import__("vgglab.plots")):
+for needs_extras in (lambda: main(["progress", "."]), lambda: __import__("vgglab.course")):
     try:
         needs_extras()
     except (SystemExit, ImportError) as error:

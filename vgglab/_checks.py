@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 Check = Callable[[str, Any], Any]
-Parameters, Result = ParamSpec("Parameters"), TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 LARGEST = 2**63 - 1  # what PyTorch counts with has 64 bits
 
 
@@ -38,7 +39,7 @@ def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
     return with_checks
 
 
-def check_fields(instance: Any) -> None:
+def check_fields(instance: object) -> None:
     """Check the fields of a dataclass by their annotations and keep what the checks return: for __post_init__."""
     for name, check in _checks_of(type(instance)).items():
         object.__setattr__(instance, name, check(name, getattr(instance, name)))
@@ -67,9 +68,14 @@ def _unless_none(check: Check, name: str, value: Any) -> Any:
     return None if value is None else check(name, value)
 
 
+def _is(kind: type, value: Any) -> bool:
+    """Whether value is a number of this kind, and none of True and False, which count as numbers to Python."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def integer(name: str, value: Any, at_least: int | None = None, at_most: int = LARGEST) -> int:
     """Return value as an int; raise TypeError if it is not whole, ValueError if it is out of the stated bounds."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not _is(Integral, value):
         raise TypeError(f"{name} must be an integer, not {shown(value)}")
     if at_least is not None and value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, not {shown(value)}")
@@ -81,7 +87,7 @@ def integer(name: str, value: Any, at_least: int | None = None, at_most: int = L
 
 def seed(name: str, value: Any) -> int:
     """Return any integer modulo 2**63, which torch's generators accept."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not _is(Integral, value):
         raise TypeError(f"{name} must be an integer, not {shown(value)}")
     return int(value) % 2**63
 
@@ -97,7 +103,7 @@ def number(
     name: str, value: Any, at_least: float | None = None, above: float | None = None, at_most: float | None = None
 ) -> float:
     """Return value as a finite float inside the stated bounds; raise TypeError or ValueError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not _is(Real, value):
         raise TypeError(f"{name} must be a number, not {shown(value)}")
     if not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be finite, not {shown(value)}")

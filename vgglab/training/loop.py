@@ -241,7 +241,8 @@ class Run:
     @contextmanager
     def running(self, compile: bool, progress: bool) -> Iterator[None]:
         """Inside the block self.network trains the model, progress is shown, and signals wait for the step to end."""
-        network, mode = self.model, "reduce-overhead" if self.device.type == "cuda" else "default"
+        network: Any = self.model
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         if compile:
             network = torch.compile(network, mode=mode, dynamic=False)
         with (

@@ -12,6 +12,7 @@ from vgglab import cost, inference, machine
 from vgglab.data import Images, Splits, canvas, normalize
 from vgglab.models import init_from, initialize
 from vgglab.models.parts import ConvNet
+from vgglab.models.vgg import VGG
 from vgglab.training import History, Recipe, fit
 
 # The results of a run by what is measured: the accuracy that fit reports, or others in its place.
@@ -82,9 +83,8 @@ class Network:
         """Return the network as its training starts: warm from an A trained on splits, if it is said to be."""
         model = self.model(seed)
         if self.warm_start:
-            init_from(
-                model, _trained_a(replace(self.recipe, config="A", initialization="xavier"), splits, seed, device)
-            )
+            trained = _trained_a(replace(self.recipe, config="A", initialization="xavier"), splits, seed, device)
+            init_from(model, trained)  # type: ignore[arg-type]  # it checks what it is given
         return model
 
     def seen(self, splits: Splits, seed: int) -> Splits:
@@ -100,7 +100,7 @@ class Network:
 
 
 @lru_cache(maxsize=1)
-def _trained_a(recipe: Recipe, splits: Splits, seed: int, device: torch.device) -> nn.Module:
+def _trained_a(recipe: Recipe, splits: Splits, seed: int, device: torch.device) -> VGG:
     model = recipe.model(seed=seed)
     fit(model, splits, recipe=recipe, seed=seed, device=device, progress=False)
     return model
