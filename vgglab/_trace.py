@@ -80,15 +80,6 @@ class Operation:
         return not (self.op.is_view or self.kind in COPYING or self.kind in CONSTANT)
 
 
-@dataclass(eq=False)
-class Trace:
-    """What ran between the input and the model's outputs, in order; a Call stands where it ends, the model's last."""
-
-    input: Tensor
-    steps: list[Operation | Call]
-    parameters: dict[str, Tensor]  # by name, as they stand among the operations' inputs
-
-
 def tensors(values: Any) -> list[Tensor]:
     """Return the tensors in a nest of tuples, lists and dicts, in order."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
@@ -134,11 +125,16 @@ def memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-class _Recorder(TorchDispatchMode):
-    """Writes down every operation that runs while it is active, and which module's call it was part of."""
+class Trace(TorchDispatchMode):
+    """Writes down every operation that runs while it is active, and which module's call it was part of.
 
-    def __init__(self, model: nn.Module) -> None:
+    steps are the operations and calls in order; a Call stands where it ends, the model's own last.
+    """
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
         super().__init__()
+        self.image = image
+        self.parameters = dict(model.named_parameters())
         self.steps: list[Operation | Call] = []
         self.calls: list[Call] = []
         self.composite: str | None = None
@@ -208,11 +204,10 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Trace:
     with torch.inference_mode(), torch.device("meta"):
         skeleton = structural_copy(model, partial(torch.empty_like, device="meta"))
         dtype = next((p.dtype for p in skeleton.parameters() if p.is_floating_point()), None)
-        recorder = _Recorder(skeleton)
         try:
-            image = torch.empty(1, *input_shape, dtype=dtype)
+            recorder = Trace(skeleton, torch.empty(1, *input_shape, dtype=dtype))
             with recorder:
-                skeleton(image)
+                skeleton(recorder.image)
         except UnsupportedOperation:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -220,7 +215,7 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Trace:
                 raise UnsupportedOperation(f"the model cannot run without real numbers: {error}") from error
             raise ValueError(f"the model does not run on input_shape {input_shape}: {error}") from error
     _name_operations(recorder.steps, {path for path, _ in skeleton.named_modules()})
-    return Trace(image, recorder.steps, dict(skeleton.named_parameters()))
+    return recorder
 
 
 def refuse(operation: Operation, reason: str) -> NoReturn:

@@ -120,10 +120,10 @@ def ledger(model: nn.Module, input_shape: Shape) -> Ledger:
     Raises UnsupportedOperation for a model that needs real numbers to run.
     """
     traced = trace(model, input_shape)
-    rows = [Row("input", "input", tuple(traced.input.shape[1:]), 0, 0, 0, 0, traced.input.numel())]
+    rows = [Row("input", "input", tuple(traced.image.shape[1:]), 0, 0, 0, 0, traced.image.numel())]
     uncounted = {name: tensor.numel() for name, tensor in traced.parameters.items()}
     # What is behind the numbers in a memory: parameters, by their names, and "" for the image.
-    behind = {memory(tensor): {name} for name, tensor in [("", traced.input), *traced.parameters.items()]}
+    behind = {memory(tensor): {name} for name, tensor in [("", traced.image), *traced.parameters.items()]}
 
     def names_behind(tensors: Iterable[Tensor]) -> set[str]:
         return set().union(*(behind.get(memory(tensor), ()) for tensor in tensors))

@@ -143,7 +143,7 @@ def of_model(model: nn.Module, input_shape: Shape) -> dict[str, ReceptiveField]:
     UnsupportedOperation, naming the operation, where the walk cannot follow. The model is left as it was.
     """
     traced = trace(model, input_shape)
-    walk = _Walk(traced.input)
+    walk = _Walk(traced.image)
     for step in traced.steps:
         if isinstance(step, Operation):
             walk.follow(step)
