@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from vgglab import cost, data, inference, lrn, models, receptive_field, seeing, training
 from vgglab.course.experiments import networks
 from vgglab.data import imagefolder
-from vgglab.training.recipe import Recipe
+from vgglab.training import Recipe
+from vgglab.training.loop import Run
 
 TINY = Recipe(width=1 / 32, size=32, batch_norm=True, epochs=2, batch_size=20, lr=0.05)
 RECIPES = {
@@ -96,13 +97,13 @@ def test_a_training_that_was_stopped_goes_on(gpu, noise, tmp_path, monkeypatch):
     whole = training.fit(TINY.model(), noise, **options)
     options["checkpoint"] = tmp_path / "run.pt"
 
-    def stop_in_the_second_epoch(run, x, labels, epoch, step=training._Run.train_step):
-        if epoch == 1:
+    def stop_in_the_second_epoch(run, loss, scores, labels, note=Run.note):
+        if run.epoch == 1:
             raise KeyboardInterrupt
-        step(run, x, labels, epoch)
+        note(run, loss, scores, labels)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training._Run, "train_step", stop_in_the_second_epoch)
+        patch.setattr(Run, "note", stop_in_the_second_epoch)
         training.fit(TINY.model(), noise, **options)
     assert rows(training.fit(TINY.model(seed=1), noise, **options)) == rows(whole)
 
@@ -119,8 +120,8 @@ def test_photographs(gpu, tmp_path):
     def trained_and_tested(device):
         model = recipe.model(3, 2)
         history = training.fit(model, dataset, recipe=recipe, device=device, precision="float32", progress=False)
-        whole = dataset.test.to(device).full_picture(0, 36)
-        return rows(history), whole, vars(imagefolder.test(model, dataset.test, [36], "both"))
+        whole = dataset.test.to(device).normalized(imagefolder.whole(dataset.test.path(0)))
+        return rows(history), whole, vars(inference.errors(model, dataset.test, [36], "both"))
 
     on_both(trained_and_tested)
 
@@ -136,7 +137,7 @@ WORK = {
     "score_map": lambda model, x: inference.score_map(model, x),
     "dense": lambda model, x: inference.dense_scores(model, x),
     "multi-crop": lambda model, x: inference.multi_crop_scores(model, x, grid=2),
-    "multi-scale": lambda model, x: inference.multi_scale_scores(model, x, [32, 40], "both", grid=2),
+    "multi-scale": lambda model, x: inference.multi_scale_scores(model, x, [32, 40], "both"),
     "of_model": lambda model, x: receptive_field.of_model(model, (1, 32, 32)),
     "ledger": lambda model, x: cost.ledger(model, (1, 32, 32)),
     "reach": lambda model, x: receptive_field.reach(model, (1, 32, 32), "features.3", (3, 3)),
@@ -147,8 +148,6 @@ WORK = {
     "gradient": lambda model, x: seeing.gradient_times_input(model, small(x), [1, 2]),
     "occlusion": lambda model, x: seeing.occlusion(model, small(x), [1, 2], 16, 16),
     "shifted": lambda model, x: seeing.shifted(x, 3, -4),
-    "rank_correlation": lambda model, x: seeing.rank_correlation(x[0], x[1]),
-    "confusion": lambda model, x: seeing.confusion(x[:, 0, 0, 0].long(), [1, 2], 10),
 }
 
 

@@ -85,7 +85,7 @@ def test_all_but_the_course_works_without_extras_and_the_course_names_its_own():
     done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     progress, plots = done.stdout.splitlines()
-    assert progress == 'python -m vgglab: nbformat is not installed: pip install "vgglab[course]"'
+    assert progress == 'python -m vgglab: matplotlib is not installed: pip install "vgglab[course]"'
     assert plots == 'matplotlib is not installed: pip install "vgglab[course]"'
 
 
@@ -103,7 +103,7 @@ def test_every_command_in_the_readme_and_the_guide_exists():
     lines = re.findall(r"-m vgglab ([^`\n]+)", text + EXAMPLES.replace("\\\n", ""))
     assert len(lines) >= 8
     for line in lines:
-        command_line().parse_args(line.split())
+        command_line(course=True).parse_args(line.split())
 
 
 def test_the_readme_says_how_long_the_course_takes():
