@@ -96,7 +96,7 @@ class Package:
             return
         yield from (self[path[: end.start()]] for end in re.finditer(r"\.|$", path))
         sources = {bound: (path, name) for path, name, bound in module.imports}
-        if name in sources:
+        if sources.get(name, (path, name)) != (path, name):
             yield from self.behind(*sources[name], attributes)
         elif name not in (None, "*"):
             yield from self.behind(f"{path}.{name}", None, attributes)
