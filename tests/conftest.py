@@ -33,3 +33,12 @@ def random_images():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (100, 1, 28, 28), dtype=torch.uint8, generator=generator)
     return data.Images(pixels, torch.arange(100) % 10)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small tensors wait for each other's threads longer than they compute, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

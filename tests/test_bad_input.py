@@ -56,7 +56,7 @@ ODD = st.one_of(
     st.sampled_from([["a", "b"], [None], [[1]], {"a": 1}, (), (0, 0), (-1, -1), (1, 2, 3), (2, 1), (10**30, 10**30)]),
     st.sampled_from(TENSORS),
     st.builds(iter, st.just([1])),  # a new one each time, as it is used up by a look
-    st.integers(max_value=10) | st.integers(min_value=10**9) | st.floats(),
+    st.integers(max_value=10) | st.integers(min_value=2**63) | st.floats(),
     st.text("xyzä .~", max_size=5) | st.lists(st.integers(max_value=3) | st.floats(), max_size=4),
 )  # fmt: skip
 
@@ -152,7 +152,7 @@ CASES = [
     (inference.dense_scores, dict(model=NET, x=X, flip=True)),
     (inference.crop_offsets, dict(length=40, crop=32, grid=5)),
     (inference.multi_crop_scores, dict(model=NET, x=X, crop=32, grid=2, flip=True)),
-    (inference.multi_scale_scores, dict(model=NET, x=X, scales=[32], method="both", crop=32, grid=1, flip=True)),
+    (inference.multi_scale_scores, dict(model=NET, x=X, scales=[32], method="both")),
     (inference.rescale, dict(images=X, shorter_side=8)),
     (photo.predict, dict(image=PHOTOGRAPH, model="resnet18", top=1, weights="weights.pt", download=False)),
     (seeing.activations, dict(model=LAYERS, x=SMALL, layer="0")),
@@ -160,8 +160,6 @@ CASES = [
     (seeing.cut, dict(pictures=SMALL, region=rf.Region(0, -1, 3, 9))),
     (seeing.gradient_times_input, dict(model=LAYERS, x=SMALL, labels=[0, 1], background=BLACK)),
     (seeing.occlusion, dict(model=LAYERS, x=SMALL, labels=[0, 1], patch=3, stride=3, background=BLACK)),
-    (seeing.rank_correlation, dict(a=torch.arange(3.0), b=torch.arange(3.0))),
-    (seeing.confusion, dict(labels=[0, 1], answers=[1, 1], classes=3)),
     (seeing.shifted, dict(x=SMALL, down=1, right=2, background=BLACK)),
     (records.load_record, dict(name="depth", size="cpu", folder=".")),
     (registry.find_experiment, dict(name="depth", size="cpu")),
@@ -252,7 +250,6 @@ ORACLES = {
         t, stats.t.ppf((1 + float(level)) / 2, float(degrees)), rel_tol=1e-3, abs_tol=1e-9
     ),
     v.t_interval: lambda ends, values: ends[0] <= np.mean(values) <= ends[1],
-    seeing.confusion: lambda table, labels, answers, classes: table.sum() == len(labels),
     data.Images: lambda images, pixels, labels, classes: len(images) == len(labels) and labels.max() < len(classes),
 }  # fmt: skip
 
@@ -266,15 +263,18 @@ def meets(call, arguments, name, value):
     kinds = KINDS.get(type(arguments[name]), type(arguments[name]))
     suits = isinstance(value, kinds) and not (isinstance(value, bool) and kinds in (Integral, Real))
     suits = suits or isinstance(value, ALSO.get(name, ())) or value is None and default is None
+    huge = suits and isinstance(value, Real) and value > 10**9  # PyTorch says that no memory holds it
     try:
         result = call(**{**arguments, name: value})
     except (ValueError, TypeError) as error:
         named = any(re.search(rf"\b{word}\b", str(error)) for word in (arguments if suits else [name]))
-        assert named or isinstance(value, (str, Path)) and str(value) in str(error)
+        assert named or huge or isinstance(value, (str, Path)) and str(value) in str(error)
     except (OSError, FloatingPointError) as error:
         assert suits, "neither a ValueError nor a TypeError"
         known = [name, str(value), os.path.expanduser(str(value))]
         assert any(word in str(error) for word in known)
+    except (RuntimeError, OverflowError):
+        assert huge
     else:
         assert suits, "it was taken"
         assert call is seeing.cut or holds_nan(value) or not holds_nan(result)

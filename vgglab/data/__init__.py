@@ -4,6 +4,7 @@ from vgglab.data.fashion_mnist import drawn_garments, load
 from vgglab.data.images import (
     AUGMENTATIONS,
     CLASSES,
+    MEAN,
     Images,
     Splits,
     batches,
@@ -18,6 +19,7 @@ from vgglab.data.images import (
 __all__ = [
     "AUGMENTATIONS",
     "CLASSES",
+    "MEAN",
     "Images",
     "Splits",
     "batches",

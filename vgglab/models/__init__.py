@@ -3,7 +3,6 @@
 from vgglab.models.alexnet import alexnet as alexnet
 from vgglab.models.googlenet import googlenet as googlenet
 from vgglab.models.lenet import lenet as lenet
-from vgglab.models.parts import INITIALIZATIONS as INITIALIZATIONS
 from vgglab.models.parts import initialize as initialize
 from vgglab.models.resnet import resnet as resnet
 from vgglab.models.vgg import VGG_CONFIGS as VGG_CONFIGS
