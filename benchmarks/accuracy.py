@@ -1,17 +1,19 @@
-"""How long until a test accuracy is reached: python benchmarks/accuracy.py cpu|gpu [--seeds N] [TARGET ...]."""
+"""How long until a test accuracy is reached: python benchmarks/accuracy.py cpu|gpu [--seeds N] [TARGET ...].
+
+Each seed is recorded as soon as it has run. Called again, it runs what the record lacks of this machine's.
+"""
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import common
 import torch
 
 from vgglab import data, machine, training
-from vgglab._files import write_text
 from vgglab.course.experiments.records import OWN
 
 CPU, GPU = training.RECIPES["cpu"], training.RECIPES["gpu"]
@@ -29,27 +31,39 @@ TARGETS = {
 }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("device", choices=TARGETS)
     parser.add_argument("targets", nargs="*", help="the first words of some targets, such as 91 (default: all)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--precision", default="auto", choices=machine.PRECISIONS)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--records", type=Path, default=OWN, help="the folder to write to; default: %(default)s")
-    options = parser.parse_args()
-    device = "cuda" if options.device == "gpu" else "cpu"
+    options = parser.parse_args(arguments)
+    if options.device == "gpu" and not torch.cuda.is_available():
+        sys.exit("accuracy.py gpu needs a GPU")
+    device = machine.find_device("cuda" if options.device == "gpu" else "cpu")
+    environment = machine.environment(device, machine.find_precision(options.precision, device))
     dataset = data.load("fashion-mnist")
     path = options.records / f"accuracy-{options.device}.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
     for name, recipe in TARGETS[options.device].items():
         if options.targets and name.split()[0] not in options.targets:
             continue
-        runs = [run(recipe, dataset, device, options, seed) for seed in range(options.seeds)]
-        title = f"{name}, {machine.find_precision(options.precision, machine.find_device(device))}"
-        record[title] = summary(recipe, runs)
-        write_text(path, json.dumps(record, indent=1) + "\n")
+        record = common.read(path)
+        title = f"{name}, {environment['precision']}{', compiled' if options.compile else ''}"
+        runs = known_runs(record.get(title), recipe, environment)
+        for seed in sorted(set(range(options.seeds)) - {run["seed"] for run in runs}):
+            runs.append(run(recipe, dataset, device, options, seed))
+            record[title] = summary(recipe, runs)
+            common.write(path, record)
         print(title, {key: record[title][key] for key in ("accuracy", "seconds")}, flush=True)
+
+
+def known_runs(target, recipe, environment):
+    """The runs of a target's record, where they are of this recipe on this machine."""
+    if target and target["recipe"] == asdict(recipe) and common.on_this_machine(target["environment"], environment):
+        return [{**run, "environment": target["environment"]} for run in target["runs"]]
+    return []
 
 
 def run(recipe, dataset, device, options, seed):
@@ -59,8 +73,7 @@ def run(recipe, dataset, device, options, seed):
         recipe.model(seed=seed), dataset, recipe=recipe, device=device, precision=options.precision,
         compile=options.compile, seed=seed, progress=False,
     )  # fmt: skip
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    common.synchronize()
     result = {
         "seed": seed,
         "accuracy": history.accuracy,

@@ -1,7 +1,8 @@
 """Hold vgglab's training against Dive into Deep Learning's on this machine: python benchmarks/bench.py cpu|gpu.
 
-Both sides are measured in turn, each time in a new process; the medians and their ratios go to records/. What is
-to ship goes to vgglab/course/experiments/records, and python benchmarks/figure.py draws it for the README.
+Both sides are measured in turn, each time in a new process; the medians and their ratios go to records/, comparison
+by comparison. Called again, it measures what the record lacks of this machine's. What is to ship goes to
+vgglab/course/experiments/records, and python benchmarks/figure.py draws it for the README.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import common
 import torch
 
 from vgglab import cost, data, machine
@@ -22,28 +24,43 @@ from vgglab.course.experiments.records import OWN
 HERE = Path(__file__).parent
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("device", choices=("cpu", "gpu"))
     parser.add_argument("--rounds", type=int, default=3, help="times that both sides are measured (default: 3)")
     parser.add_argument("--records", type=Path, default=OWN, help="the folder to write to; default: %(default)s")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if (options.device == "gpu") != torch.cuda.is_available():
         sys.exit("bench.py gpu needs a GPU" if options.device == "gpu" else "bench.py cpu is for machines without GPU")
-    comparisons = CPU if options.device == "cpu" else GPU
+    try:
+        import sides  # noqa: F401
+    except ModuleNotFoundError as error:
+        needs = "pip install --no-deps d2l==1.0.3, beside pandas, IPython, matplotlib and requests"
+        sys.exit(f"{error.name} is not installed, and the book's side needs it: {needs}")
     device = machine.find_device()
     precision = machine.find_precision("auto", device)
-    record = {
-        "environment": machine.environment(device, precision),
-        "data": data.load().name,
-        "rounds": options.rounds,
-        "comparisons": {name: compare(name, *sides, options.rounds) for name, sides in comparisons(precision).items()},
-    }
-    record["share of the machine"] = shares(record["comparisons"], precision)
     path = options.records / f"benchmark-{options.device}.json"
-    write_text(path, json.dumps(record, indent=1) + "\n")
+    record = begun(path, machine.environment(device, precision), data.load().name, options.rounds)
+    rows, known = (CPU if options.device == "cpu" else GPU)(precision), record["comparisons"]
+    for name, pair in rows.items():
+        measured = [list(side) for side in pair]  # as it comes back from the file
+        if known.get(name, {}).get("measured") != measured:
+            known[name] = {"measured": measured, **compare(name, *pair, options.rounds)}
+            common.write(path, record)
+    record["comparisons"] = {name: known[name] for name in rows}
+    record["share of the machine"] = shares(record, precision)
+    common.write(path, record)
     write_text(path.with_suffix(".md"), table(record))
     print(table(record))
+
+
+def begun(path, environment, dataset, rounds):
+    """The record at path, where it was begun on this machine with as many rounds, or an empty one."""
+    record = common.read(path)
+    if record and common.on_this_machine(record["environment"], environment):
+        if (record["data"], record["rounds"]) == (dataset, rounds):
+            return record
+    return {"environment": environment, "data": dataset, "rounds": rounds, "comparisons": {}}
 
 
 def CPU(precision):
@@ -115,16 +132,19 @@ def run(name, arguments):
     return json.loads(done.stdout)
 
 
-def shares(comparisons, precision):
+def shares(record, precision):
     """Which part of the machine's best rate each loop at 224 pixels reaches, by the operations of its network."""
     import sides
 
-    rows = {}
-    best = {kind: run("machine_rate", {"precision": kind}) for kind in dict.fromkeys(("float32", precision))}
-    for name, comparison in comparisons.items():
+    rows, kinds = {}, dict.fromkeys(("float32", precision))
+    best = record.get("share of the machine", {}).get("best rates")
+    best = best or {kind: run("machine_rate", {"precision": kind}) for kind in kinds}
+    for name, comparison in record["comparisons"].items():
         if name.startswith("loop, 224"):
             kind = precision if name.endswith(precision) else "float32"
-            operations = training_operations(sides.network("full" if "full" in name else "quarter", 224), 224)
+            with torch.device("meta"):
+                network = sides.network("full" if "full" in name else "quarter", 224)
+            operations = training_operations(network, 224)
             rate = operations * comparison["vgglab"]["images_per_second"]
             rows[name] = {"operations_per_image": operations, "share": rate / best[kind]["operations_per_second"]}
     return {"best rates": best, "loops": rows}

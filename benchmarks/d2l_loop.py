@@ -5,6 +5,7 @@ import struct
 import time
 from pathlib import Path
 
+import common
 import torch
 from d2l import torch as d2l
 from torch import nn
@@ -47,8 +48,7 @@ class Timed(d2l.Trainer):
     """The book's trainer, which also notes when each batch arrives, so that a warm-up can be left out."""
 
     def prepare_batch(self, batch):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        common.synchronize()
         self.arrivals.append(time.perf_counter())
         return super().prepare_batch(batch)
 
@@ -56,8 +56,7 @@ class Timed(d2l.Trainer):
         """Train for one epoch and return the rate from the warm_up-th batch to the end."""
         self.arrivals = []
         self.fit(Classifier(net), data)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        common.synchronize()
         timed = len(data.train) - warm_up * data.batch_size
         return timed / (time.perf_counter() - self.arrivals[warm_up])
 

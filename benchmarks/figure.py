@@ -1,10 +1,9 @@
 """The shipped benchmark as a figure: python benchmarks/figure.py cpu|gpu draws docs/benchmark-DEVICE.png anew."""
 
-import json
 import sys
 from pathlib import Path
 
-from matplotlib.ticker import NullFormatter
+import common
 
 from vgglab.course.experiments.records import SHIPPED
 from vgglab.course.figures.style import BLUE, GREY, figure
@@ -12,6 +11,8 @@ from vgglab.course.figures.style import BLUE, GREY, figure
 
 def ratios(record):
     """One bar for each comparison: how many times the book's images/s vgglab does, on a logarithmic axis."""
+    from matplotlib.ticker import NullFormatter
+
     comparisons = record["comparisons"]
     fig, axis = figure(size=(11, 0.62 * len(comparisons) + 1.4))
     for row, comparison in enumerate(comparisons.values()):
@@ -34,7 +35,7 @@ def ratios(record):
 
 def draw(device):
     """Draw the figure of the shipped benchmark-DEVICE.json into docs/."""
-    record = json.loads((SHIPPED / f"benchmark-{device}.json").read_text(encoding="utf-8"))
+    record = common.read(SHIPPED / f"benchmark-{device}.json")
     ratios(record).savefig(Path(__file__).parent.parent / "docs" / f"benchmark-{device}.png")
 
 

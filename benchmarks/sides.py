@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import replace
 
+import common
 import d2l_loop
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ except ImportError:  # Windows
     resource = None
 
 BATCH = 128
+MATRIX = {"cpu": 4096, "cuda": 8192}  # the side of those that tell a machine's best rate
 
 
 def network(name, size):
@@ -85,10 +87,10 @@ def rate(batches, count):
     warm_up, images = count // 4, 0
     for number, (x, _) in zip(range(count), batches, strict=False):
         if number == warm_up:
-            synchronize()
+            common.synchronize()
             start, images = time.perf_counter(), 0
         images += len(x)
-    synchronize()
+    common.synchronize()
     return images / (time.perf_counter() - start)
 
 
@@ -96,7 +98,7 @@ def machine_rate(precision):
     """The machine's best rate (operations/s) in matrix products and in 3x3 convolutions of VGG's shapes."""
     device, dtype = machine.find_device(), getattr(torch, precision)
     machine.keep_freed_memory()
-    side = 8192 if device.type == "cuda" else 4096
+    side = MATRIX[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     rates = {"matrix product": best(lambda: a @ b, 2 * side**3)}
     for channels, pixels in ((64, 56), (128, 28)):
@@ -112,17 +114,12 @@ def best(function, operations):
     function()
     times = []
     for _ in range(8):
-        synchronize()
+        common.synchronize()
         start = time.perf_counter()
         function()
-        synchronize()
+        common.synchronize()
         times.append(time.perf_counter() - start)
     return operations / min(times)
-
-
-def synchronize():
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def peak_mb():

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-CPU, GPU, ANY_GPU = torch.device("cpu"), torch.device("cuda", 0), torch.device("cuda")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 BELOW = torch.device("cpu", 0)  # what torch's C++ takes the GPU for: nobody else gives a CPU a number
 ACROSS = {torch.ops.aten.copy_.default, torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default}
 
@@ -34,6 +34,9 @@ class OnGPU(torch.Tensor):
     def __torch_dispatch__(cls, *_):
         return NotImplemented  # Machine has answered before
 
+    def __repr__(self):
+        return f"{self.numbers} on {GPU}"
+
     def tolist(self):
         return self.cpu().tolist()
 
@@ -47,7 +50,7 @@ class Machine(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         """Compute operation on the CPU; its results lie where PyTorch would have them."""
         given = args, kwargs or {}
-        asked = tree_map_only(torch.device, lambda device: GPU if device in (BELOW, GPU, ANY_GPU) else device, given)
+        asked = tree_map_only(torch.device, lambda device: GPU if device in (BELOW, GPU) else device, given)
         if not any(isinstance(leaf, OnGPU) or leaf is GPU for leaf in tree_leaves(asked)):
             return operation(*args, **given[1])
         with self:
@@ -71,6 +74,8 @@ def place_of_results(operation, args, kwargs):
     if operation in ACROSS:
         return tensors[0].device
     places = {tensor.device for tensor in tensors if tensor.ndim or tensor.device != CPU}
+    if operation._schema.is_mutable:
+        places.add(tensors[0].device)
     if len(places) > 1:
         raise RuntimeError(f"{operation} got tensors on two devices")
     return places.pop()
@@ -86,12 +91,14 @@ class Generator(torch.Generator):
         self.place = torch.device(device)
 
 
-class Generators(TorchFunctionMode):
-    """Refuses to draw numbers on one device with the generator of another, as PyTorch does."""
+class Requests(TorchFunctionMode):
+    """Gives "cuda" its number, and refuses to draw on one device with the generator of another, as PyTorch does."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        generator = (kwargs or {}).get("generator")
+        given = args, kwargs or {}
+        args, kwargs = tree_map_only((torch.device, str), lambda name: GPU if str(name) == "cuda" else name, given)
+        result = function(*args, **kwargs)
+        generator = kwargs.get("generator")
         if isinstance(generator, Generator) and isinstance(result, torch.Tensor):
             if result.device.type not in (generator.place.type, "meta"):
                 raise RuntimeError(f"a generator for {generator.place} cannot draw numbers on {result.device}")
@@ -115,7 +122,7 @@ def machine_with_gpu(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor)
     torch.__future__.set_swap_module_params_on_conversion(True)
     torch._C._set_only_lift_cpu_tensors(True)
-    with Generators(), Machine():
+    with Requests(), Machine():
         yield GPU
     torch._C._set_only_lift_cpu_tensors(False)
     torch.__future__.set_swap_module_params_on_conversion(False)

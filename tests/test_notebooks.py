@@ -343,7 +343,7 @@ def test_a_house_that_moved_and_is_annotated_is_the_same(tmp_path, current):
 
 def test_a_changed_line_of_training_makes_the_lesson_stale(tmp_path, current):
     shutil.copytree(PACKAGE, tmp_path / "vgglab")
-    file = Path(inspect.getsourcefile(training.fit)).relative_to(PACKAGE)
+    file = Path(inspect.getsourcefile(inspect.unwrap(training.fit))).relative_to(PACKAGE)
     replaced(tmp_path / "vgglab" / file, ".backward()", ".backward(retain_graph=True)")
     after = prints(lessons(), tmp_path / "vgglab")
     changed = {name for name in after if after[name] != current[name]}

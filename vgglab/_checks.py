@@ -41,7 +41,7 @@ def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
 def check_fields(instance: object) -> None:
     """Check the fields of a dataclass by their annotations and keep what the checks return: for __post_init__."""
-    for name, check in _checks_of(type(instance)).items():
+    for name, check in _checks_of(type(instance)).items():  # type: ignore[arg-type]  # a class can be hashed
         object.__setattr__(instance, name, check(name, getattr(instance, name)))
 
 

@@ -1,7 +1,7 @@
 """Testing at any size: dense evaluation, many crops, several scales, and the errors on photographs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -180,7 +180,11 @@ def multi_scale_scores(model: nn.Module, x: Pixels, scales: Sides, method: Metho
     scales are shorter sides in pixels. method is "dense", "multi-crop", or "both", the mean of the two. Source:
     section 3.2, Tables 4 and 5.
     """
-    ways = {"dense": [dense_scores], "multi-crop": [multi_crop_scores], "both": [dense_scores, multi_crop_scores]}
+    ways: dict[str, list[Callable[[nn.Module, Tensor], Tensor]]] = {
+        "dense": [dense_scores],
+        "multi-crop": [multi_crop_scores],
+        "both": [dense_scores, multi_crop_scores],
+    }
     scaled = (rescale(x, scale) for scale in scales)
     return torch.stack([scores(model, images) for images in scaled for scores in ways[method]]).mean(0)
 

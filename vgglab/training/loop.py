@@ -103,25 +103,23 @@ def fit(
 ) -> History:
     """Train model on splits.train in place by stochastic gradient descent and return the History of the run.
 
-    recipe is a Recipe or a name of RECIPES ("gpu" on a GPU and "cpu" elsewhere if None); epochs replaces its own, and
-    the image_size of model, where it has one, its size. After each epoch the network is tested on splits.test, and
-    saved if checkpoint names a file, as it is on Ctrl-C and SIGTERM; the same call goes on from there, to the same
-    weights. precision "auto" is bfloat16 (autocast) where the hardware has it. compile hands the network to
-    torch.compile, with CUDA graphs on a GPU. Under torchrun all processes train together, each on its share of a
-    batch. Raises FloatingPointError when the loss is no longer finite, MemoryError when the GPU's memory is too small,
-    ValueError or TypeError for bad arguments and for a checkpoint of another run, OSError for one that cannot be
-    written. Source of the method: section 3.1.
+    recipe is a Recipe or a name of RECIPES ("gpu" on a GPU and "cpu" elsewhere if None), with its own epochs unless
+    given, and the size of the model where it has one. After each epoch the network is tested on splits.test, and saved
+    if checkpoint names a file, as it is on Ctrl-C and SIGTERM; the same call goes on from there, to the same weights.
+    precision "auto" is bfloat16 where the hardware has it. Under torchrun all processes train together, each on its
+    share of a batch. Raises FloatingPointError for a loss that is not finite, MemoryError for too small a GPU,
+    ValueError for a checkpoint of another run, OSError for one that cannot be written. Source: section 3.1.
     """
     processes = Processes(device)
     recipe = find_recipe(recipe, processes.device)
     recipe = replace(recipe, epochs=epochs or recipe.epochs, size=getattr(model, "image_size", None) or recipe.size)
-    precision = machine.find_precision(precision, processes.device)
-    run = Run(model, splits, recipe, processes, precision, seed, Path(checkpoint) if checkpoint else None)
-    _test(model, run.splits.train[:1], recipe, recipe.size, precision)  # refuses what does not go together
+    arithmetic = machine.find_precision(precision, processes.device)
+    run = Run(model, splits, recipe, processes, arithmetic, seed, Path(checkpoint) if checkpoint else None)
+    _test(model, run.splits.train[:1], recipe, recipe.size, arithmetic)  # refuses what does not go together
     with run.running(compile, progress):
         while run.epoch < recipe.epochs:
             train_one_epoch(run)
-            run.end_epoch(_test(model, run.splits.test, recipe, recipe.size, precision, processes))
+            run.end_epoch(_test(model, run.splits.test, recipe, recipe.size, arithmetic, processes))
     return run.history
 
 
@@ -224,13 +222,10 @@ class Run:
         self.optimizer = torch.optim.SGD(
             model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
-        counts = f"{len(splits.train)} + {len(splits.test)} images"
-        environment = {
-            "data": f"{splits.name}, {counts}, MD5 {splits.train.checksum()}",
-            "seed": seed,
-            "processes": processes.world_size,
-            **machine.environment(self.device, precision),
-        }
+        images = f"{len(splits.train)} + {len(splits.test)} images, MD5 {splits.train.checksum()}"
+        decides = {"data": f"{splits.name}, {images}", "seed": seed}
+        self.identity = {"recipe": asdict(recipe), **decides}  # must agree for a run to go on; the device need not
+        environment = {**decides, "processes": processes.world_size, **machine.environment(self.device, precision)}
         self.history = History(asdict(recipe), environment, [])
         self.recipe, self.processes, self.precision, self.seed = recipe, processes, precision, seed
         self.checkpoint = checkpoint
@@ -241,10 +236,8 @@ class Run:
     @contextmanager
     def running(self, compile: bool, progress: bool) -> Iterator[None]:
         """Inside the block self.network trains the model, progress is shown, and signals wait for the step to end."""
-        network: Any = self.model
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-        if compile:
-            network = torch.compile(network, mode=mode, dynamic=False)
+        network: Any = torch.compile(self.model, mode=mode, dynamic=False) if compile else self.model
         with (
             _enough_memory(self.recipe.batch_size),
             machine.own_random_state(self.device),
@@ -335,10 +328,9 @@ class Run:
             checkpoints.save(self.checkpoint, self.state())
 
     def state(self) -> checkpoints.State:
-        """All that a run needs to go on; identity is what must agree, which another device need not."""
-        environment = self.history.environment
+        """All that a run needs to go on."""
         return {
-            "identity": {"recipe": self.history.recipe, "data": environment["data"], "seed": environment["seed"]},
+            "identity": self.identity,
             "epochs": self.history.epochs,
             "step": self.step,
             "seconds": self.seconds,
