@@ -124,9 +124,9 @@ def test_experiments_at_the_size_for_a_gpu_run_and_go_on(noise, monkeypatch, tmp
         plain=TINY, plain_images=(20, 10),
         photo=TINY, photo_images=10, photo_tests=(4, 2),
     )  # fmt: skip
-    monkeypatch.setattr(experiments, "GPU_EXPERIMENTS", registry.registry(tiny))
-    monkeypatch.setattr(treatments, "training_seconds", lambda network, device: 1.0)  # what takes long
-    monkeypatch.setattr(treatments, "_equal_width", lambda network, spend, target: 1 / 48)
+    monkeypatch.setattr(registry, "GPU_EXPERIMENTS", registry.registry(tiny))
+    monkeypatch.setattr(networks, "training_seconds", lambda network, device: 1.0)  # what takes long
+    monkeypatch.setattr(networks, "_equal_width", lambda network, spend, target: 1 / 48)
     command = ["experiment", "all", "--size", "gpu", "--device", "cpu", "--records", str(tmp_path)]
     goes_on(monkeypatch, runner, "_train", lambda: __main__.main(command), stop=7)
     records = {path.name for path in tmp_path.iterdir()}
