@@ -38,7 +38,7 @@ def load(path: Path, own: State) -> State | None:
     for candidate in (path, Path(f"{path}.before")):
         state = _read(candidate, own) if candidate.exists() else None
         if state is not None:
-            there, here = _flat(state["identity"]), _flat(own["identity"])
+            there, here = ({**run["recipe"], **run, "recipe": None} for run in (state["identity"], own["identity"]))
             differing = [
                 f"{name} is {there.get(name)!r} there and {value!r} here"
                 for name, value in here.items()
@@ -53,15 +53,11 @@ def load(path: Path, own: State) -> State | None:
 def _read(path: Path, own: State) -> State | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if all(isinstance(state[name], type(value)) for name, value in own.items()):
+        complete = all(isinstance(state[name], type(value)) for name, value in own.items())
+        if complete and isinstance(state["identity"]["recipe"], dict):
             return state
         reason = "it is not a checkpoint of vgglab"
     except Exception as error:  # a damaged file can fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     warnings.warn(f"{path} cannot be used ({reason}); going back to the checkpoint before it", stacklevel=8)
     return None
-
-
-def _flat(identity: State) -> State:
-    recipe = identity.get("recipe")
-    return {**identity, **(recipe if isinstance(recipe, dict) else {}), "recipe": None}

@@ -5,20 +5,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Lines that stay, and below them one status line that is rewritten; a log gets only the lines that stay."""
 
     def __init__(self, enabled: bool) -> None:
         self._lines: list[str] = []
         self._drawn = 0.0
         self._show = _display() if enabled else lambda lines, status: None
-
-    def __enter__(self) -> "Progress":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._show(self._lines, "")

@@ -103,14 +103,12 @@ def fit(
 ) -> History:
     """Train model on splits.train in place by stochastic gradient descent and return the History of the run.
 
-    recipe is a Recipe or a name of RECIPES ("gpu" on a GPU and "cpu" elsewhere if None); epochs replaces its own, and
-    the image_size of model, where it has one, its size. After each epoch the network is tested on splits.test, and
-    saved if checkpoint names a file, as it is on Ctrl-C and SIGTERM; the same call goes on from there, to the same
-    weights. precision "auto" is bfloat16 (autocast) where the hardware has it. compile hands the network to
-    torch.compile, with CUDA graphs on a GPU. Under torchrun all processes train together, each on its share of a
-    batch. Raises FloatingPointError when the loss is no longer finite, MemoryError when the GPU's memory is too small,
-    ValueError or TypeError for bad arguments and for a checkpoint of another run, OSError for one that cannot be
-    written. Source of the method: section 3.1.
+    recipe is a Recipe or a name of RECIPES ("gpu" on a GPU and "cpu" elsewhere if None), with its own epochs unless
+    given, and the size of the model where it has one. After each epoch the network is tested on splits.test, and saved
+    if checkpoint names a file, as it is on Ctrl-C and SIGTERM; the same call goes on from there, to the same weights.
+    precision "auto" is bfloat16 where the hardware has it. Under torchrun all processes train together, each on its
+    share of a batch. Raises FloatingPointError for a loss that is not finite, MemoryError for too small a GPU,
+    ValueError for a checkpoint of another run, OSError for one that cannot be written. Source: section 3.1.
     """
     processes = Processes(device)
     recipe = find_recipe(recipe, processes.device)
@@ -224,13 +222,10 @@ class Run:
         self.optimizer = torch.optim.SGD(
             model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
-        counts = f"{len(splits.train)} + {len(splits.test)} images"
-        environment = {
-            "data": f"{splits.name}, {counts}, MD5 {splits.train.checksum()}",
-            "seed": seed,
-            "processes": processes.world_size,
-            **machine.environment(self.device, precision),
-        }
+        images = f"{len(splits.train)} + {len(splits.test)} images, MD5 {splits.train.checksum()}"
+        decides = {"data": f"{splits.name}, {images}", "seed": seed}
+        self.identity = {"recipe": asdict(recipe), **decides}  # must agree for a run to go on; the device need not
+        environment = {**decides, "processes": processes.world_size, **machine.environment(self.device, precision)}
         self.history = History(asdict(recipe), environment, [])
         self.recipe, self.processes, self.precision, self.seed = recipe, processes, precision, seed
         self.checkpoint = checkpoint
@@ -241,9 +236,8 @@ class Run:
     @contextmanager
     def running(self, compile: bool, progress: bool) -> Iterator[None]:
         """Inside the block self.network trains the model, progress is shown, and signals wait for the step to end."""
-        network, mode = self.model, "reduce-overhead" if self.device.type == "cuda" else "default"
-        if compile:
-            network = torch.compile(network, mode=mode, dynamic=False)
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"  # the former with CUDA graphs
+        network: Any = torch.compile(self.model, mode=mode, dynamic=False) if compile else self.model
         with (
             _enough_memory(self.recipe.batch_size),
             machine.own_random_state(self.device),
@@ -318,11 +312,11 @@ class Run:
             f"epoch {row['epoch']:2} of {self.recipe.epochs} · train loss {row['train_loss']:.3f}, "
             f"accuracy {row['train_accuracy']:.3f} · test accuracy {row['test_accuracy']:.4f} · {row['seconds']:.0f} s"
         )
-        if all(abs(row[loss] / math.log(classes) - 1) < 0.01 for loss in ("train_loss", "test_loss")):
+        chance = math.log(classes)
+        if all(abs(row[loss] - chance) < 0.01 * chance for loss in ("train_loss", "test_loss")):
             warnings.warn(
-                f"the loss stands at ln {classes} = {math.log(classes):.3f} after epoch {row['epoch']}: the network "
-                "gives every class the same score and learns nothing; try another initialization or lr, or batch "
-                "normalization",
+                f"the loss stands at ln {classes} = {chance:.3f} after epoch {row['epoch']}: the network gives every "
+                "class the same score and learns nothing; try another initialization or lr, or batch normalization",
                 stacklevel=4,
             )
         self.begin_epoch()
@@ -334,10 +328,9 @@ class Run:
             checkpoints.save(self.checkpoint, self.state())
 
     def state(self) -> checkpoints.State:
-        """All that a run needs to go on; identity is what must agree, which another device need not."""
-        environment = self.history.environment
+        """All that a run needs to go on."""
         return {
-            "identity": {"recipe": self.history.recipe, "data": environment["data"], "seed": environment["seed"]},
+            "identity": self.identity,
             "epochs": self.history.epochs,
             "step": self.step,
             "seconds": self.seconds,

@@ -19,26 +19,20 @@ PATIENCE = timedelta(minutes=10)  # how long the processes wait for the slowest 
 
 
 class Processes:
-    """The processes of one run: the rank of this one, their world_size, its device; one where torchrun started none."""
+    """The processes of one run: world_size of them, this one's rank and device; one where torchrun started none.
+
+    share, (rank, world_size), is which part of each batch is this one's; is_main whether it writes and shows progress.
+    """
 
     def __init__(self, device: str | torch.device = "auto") -> None:
         self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.share, self.is_main = (self.rank, self.world_size), self.rank == 0
         self.device = find_device(device)
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """(rank, world_size): which part of each batch is this process's."""
-        return self.rank, self.world_size
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the one process that writes files and shows progress."""
-        return self.rank == 0
 
     @contextmanager
     def wrap(self, network: nn.Module) -> Iterator[nn.Module]:
@@ -67,10 +61,9 @@ class Processes:
 
     def broadcast(self, value: Any) -> Any:
         """Return value as the main process has it."""
-        if self.world_size == 1:
-            return value
         values = [value]
-        dist.broadcast_object_list(values, src=0, device=self.device)
+        if self.world_size > 1:
+            dist.broadcast_object_list(values, src=0, device=self.device)
         return values[0]
 
 
