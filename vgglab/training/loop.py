@@ -334,8 +334,8 @@ class Run:
             "epochs": self.history.epochs,
             "step": self.step,
             "seconds": self.seconds,
-            "losses": self.losses,
-            "correct": self.correct,
+            "losses": self.losses.cpu(),
+            "correct": self.correct.cpu(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
