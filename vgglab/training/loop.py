@@ -240,7 +240,7 @@ class Run:
         network: Any = torch.compile(self.model, mode=mode, dynamic=False) if compile else self.model
         with (
             _enough_memory(self.recipe.batch_size),
-            machine.own_random_state(self.device),
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),  # the caller's numbers stay
             self.processes.wrap(network) as self.network,
             Progress(progress and self.processes.is_main) as self.shown,
             signals_noted(self.checkpoint is not None) as self.signals,
