@@ -9,9 +9,9 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LESSONS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+CELLS = {path.stem: nbformat.read(path, 4).cells for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+OTHERS = ["genindex", "search", *(f"docs/{path.stem}" for path in sorted((ROOT / "docs").glob("*.md")))]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 HEIGHT = 800  # of a slide, as in the template
 
 
@@ -33,6 +33,8 @@ def slides(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
+    if BROWSER is None:
+        pytest.skip("Chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -43,7 +45,7 @@ def browser():
 
 
 def opened(browser, path):
-    """The page with its mathematics set, and what it asked for outside its folder or in vain."""
+    """The page with its figures and its mathematics, for which it asks nowhere outside its folder or in vain."""
     page, trouble = browser.new_page(), []
     page.on("request", lambda request: request.url.startswith(("file:", "data:")) or trouble.append(request.url))
     page.on("requestfailed", lambda request: trouble.append(f"failed: {request.url}"))
@@ -53,90 +55,50 @@ def opened(browser, path):
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise")
     page.wait_for_load_state("load")
-    return page, trouble
-
-
-def broken_figures(page):
-    return page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)")
-
-
-def figures_of(lesson):
-    cells = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", 4).cells
-    return sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
-
-
-def has_formulas(lesson):
-    return any(
-        "$" in cell.source
-        for cell in nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", 4).cells
-        if cell.cell_type == "markdown"
-    )
-
-
-@needs_browser
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_a_page_shows_figures_and_formulas_and_asks_for_nothing_outside(lesson, pages, browser):
-    page, trouble = opened(browser, pages / "notebooks" / f"{lesson}.html")
-    assert trouble == [] and broken_figures(page) == []
-    assert page.locator(".cell_output img").count() == figures_of(lesson)
-    assert (page.locator("mjx-container").count() > 0) == has_formulas(lesson)
-    assert page.locator("h1").count() == 1
-    page.close()
-
-
-@needs_browser
-@pytest.mark.parametrize("name", ["docs/index", "docs/teaching", "docs/glossary", "genindex", "search"])
-def test_the_other_pages_open_too(name, pages, browser):
-    page, trouble = opened(browser, pages / f"{name}.html")
-    assert trouble == [] and broken_figures(page) == []
-    page.close()
-
-
-@needs_browser
-def test_the_first_page_leads_to_the_contents(pages, browser):
-    page = browser.new_page()
-    page.goto((pages / "index.html").as_uri())
-    page.wait_for_url((pages / "docs" / "index.html").as_uri())
-    page.close()
-
-
-def test_every_lesson_is_in_the_contents():
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    assert all(f"../notebooks/{lesson}\n" in index for lesson in LESSONS)
-
-
-@needs_browser
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_every_slide_fits_and_a_deck_asks_for_nothing_outside(lesson, slides, browser):
-    page, trouble = opened(browser, slides / f"{lesson}.html")
-    assert trouble == [] and broken_figures(page) == []
-    heights = page.evaluate(
-        """() => [...document.querySelectorAll(".slides > section > section")].map(slide => {
-            for (const part of [slide, slide.parentElement]) {
-                part.style.display = "block";
-                part.removeAttribute("hidden");
-            }
-            return [...slide.children].reduce((sum, cell) => sum + cell.offsetHeight, 0);
-        })"""
-    )
-    assert len(heights) >= 10 and max(heights) <= HEIGHT, heights
-    page.close()
-
-
-@needs_browser
-def test_a_deck_can_be_walked_through(slides, browser):
-    page, trouble = opened(browser, slides / f"{LESSONS[1]}.html")
-    total = page.evaluate("Reveal.getTotalSlides()")
-    for _ in range(total - 1):
-        page.keyboard.press("Space")
-    assert page.evaluate("Reveal.isLastSlide()") and page.evaluate("Reveal.getSlidePastCount()") == total - 1
-    assert page.locator(".reveal mjx-container").count() > 0
     assert trouble == []
-    page.close()
+    assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
+    return page
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_every_cell_says_what_it_is_on_slides(lesson):
-    kinds = {"slide", "subslide", "-", "skip", "notes"}
-    for cell in nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", 4).cells:
-        assert cell.metadata.get("slideshow", {}).get("slide_type") in kinds, cell.id
+@pytest.mark.parametrize("lesson", CELLS)
+def test_a_lesson_shows_its_figures_and_formulas(lesson, pages, browser):
+    figures = sum("image/png" in output.get("data", {}) for cell in CELLS[lesson] for output in cell.get("outputs", ()))
+    formulas = any("$" in cell.source for cell in CELLS[lesson] if cell.cell_type == "markdown")
+    with opened(browser, pages / "notebooks" / f"{lesson}.html") as page:
+        assert page.locator(".cell_output img").count() == figures
+        assert (page.locator("mjx-container").count() > 0) == formulas and page.locator("h1").count() == 1
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_pages_open_too(name, pages, browser):
+    opened(browser, pages / f"{name}.html").close()
+
+
+def test_the_first_page_leads_to_the_contents(pages, browser):
+    with browser.new_page() as page:
+        page.goto((pages / "index.html").as_uri())
+        page.wait_for_url((pages / "docs" / "index.html").as_uri())
+
+
+@pytest.mark.parametrize("lesson", CELLS)
+def test_every_slide_fits(lesson, slides, browser):
+    with opened(browser, slides / f"{lesson}.html") as page:
+        heights = page.evaluate(
+            """() => [...document.querySelectorAll(".slides > section > section")].map(slide => {
+                for (const part of [slide, slide.parentElement]) {
+                    part.style.display = "block";
+                    part.removeAttribute("hidden");
+                }
+                return [...slide.children].reduce((sum, cell) => sum + cell.offsetHeight, 0);
+            })"""
+        )
+    assert len(heights) >= 10 and max(heights) <= HEIGHT, heights
+
+
+def test_a_deck_can_be_walked_through(slides, browser):
+    with opened(browser, slides / "01_receptive_fields.html") as page:
+        total = page.evaluate("Reveal.getTotalSlides()")
+        for _ in range(total - 1):
+            page.keyboard.press("Space")
+        assert page.evaluate("Reveal.isLastSlide()") and page.evaluate("Reveal.getSlidePastCount()") == total - 1
+        assert page.locator(".reveal mjx-container").count() > 0

@@ -116,18 +116,11 @@ def test_a_file_of_something_else_is_refused(state, photo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "written, asked, message",
-    [
-        ("vgg13", "vgg11", "is not a file of vgg11's weights"),
-        ("alexnet", "vgg11", "is not a file of vgg11's weights"),
-        ("vgg11_bn", "vgg11", "is not a file of vgg11's weights"),
-        ("vgg11", "vgg11_bn", "is not a file of vgg11_bn's weights"),
-        ("vgg11", "alexnet", "is not a file of alexnet's weights"),
-        ("resnet18", "resnet50", "is not a file of resnet50's weights"),
-    ],
+    "written, asked",
+    [("vgg13", "vgg11"), ("alexnet", "vgg11"), ("vgg11_bn", "vgg11"), ("vgg11", "vgg11_bn"), ("resnet18", "resnet50")],
 )
-def test_the_weights_of_another_network_are_refused(written, asked, message, photo, weights_of):
-    with pytest.raises(ValueError, match=message):
+def test_the_weights_of_another_network_are_refused(written, asked, photo, weights_of):
+    with pytest.raises(ValueError, match=f"weights: .*{written}.pth is not a file of {asked}'s weights: "):
         predict(photo, asked, weights=weights_of(written))
 
 
@@ -145,7 +138,6 @@ def test_nan_and_other_classes_are_refused_by_name(model, photo, weights_of):
     "arguments, error, message",
     [
         ({"model": "vgg15"}, ValueError, "model must be one of 'alexnet', .*not 'vgg15'"),
-        ({"top": 0}, ValueError, "top must be at least 1, not 0"),
         ({"top": 1001}, ValueError, "top must be at most 1000, .*not 1001"),
         ({"image": torch.ones(1)}, TypeError, "image must be a path or a PIL image, not Tensor"),
     ],

@@ -235,7 +235,9 @@ def test_bad_arguments_are_named():
         "with a channel 0; '5' gives": lambda: seeing.strongest(model, x, "5", 0, 1),
         "count must be at most the 2 images": lambda: seeing.strongest(model, x, "1", 0, 3),
         "patch must be at most 8": lambda: occlusion(model, x, labels, patch=9, stride=1),
-        "stride must be at least 1": lambda: occlusion(model, x, labels, patch=1, stride=0),
+        "labels must be below 4, one for each image": lambda: gradient_times_input(model, x, [0, 4]),
+        r"one for each image, not \[0\]": lambda: gradient_times_input(model, x, [0]),
+        "background must be at most 3.4": lambda: shifted(x.float(), 0, 0, background=1e300),
     }
     for message, call in refusals.items():
         with pytest.raises(ValueError, match=message):

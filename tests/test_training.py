@@ -18,7 +18,7 @@ from vgglab import commands, data, training
 from vgglab.__main__ import main
 from vgglab.data.images import MEAN, STD
 from vgglab.models import vgg
-from vgglab.training import RECIPES, Recipe, checkpoint, evaluate, fit
+from vgglab.training import RECIPES, Recipe, checkpoint, evaluate, fit, processes
 
 TINY = Recipe(
     width=1 / 16, size=32, batch_norm=True, epochs=3, batch_size=50, lr=0.05, dropout=0.1, schedule="one-cycle"
@@ -133,6 +133,17 @@ def test_a_compiled_network_trains_to_the_same_weights(garments, monkeypatch):
         fit(model, garments, recipe=TINY, epochs=1, device="cpu", progress=False, **options)
     assert calls == [{"mode": "default", "dynamic": False}]
     assert torch.equal(weights(plain), weights(fast))
+
+
+def test_layers_that_processes_on_gpus_exchange_are_put_back(monkeypatch):
+    monkeypatch.setattr(processes, "DistributedDataParallel", lambda network, device_ids: network)
+    together = processes.Processes("cpu")
+    together.world_size, together.device = 2, torch.device("cuda")
+    model = TINY.model()
+    layers = list(model.modules())
+    with together.wrap(model) as network:
+        assert any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules())
+    assert all(layer is before for layer, before in zip(model.modules(), layers, strict=True))
 
 
 @pytest.mark.parametrize("seed", [20_261_124, 2**62])

@@ -16,7 +16,7 @@ from vgglab import machine
 from vgglab._checks import Count, Maps, checked
 from vgglab._trace import structural_copy
 from vgglab.data.imagefolder import Photographs, in_workers, whole
-from vgglab.models.parts import ConvNet, window
+from vgglab.models.parts import ConvNet, smallest_image
 
 Method = Literal["dense", "multi-crop", "both"]
 METHODS = get_args(Method)
@@ -27,12 +27,8 @@ class FullyConvolutional(ConvNet):
     """A network whose FC layers became convolutions, made by to_dense(): images -> maps of class scores."""
 
     def __init__(self, features: nn.Sequential, classifier: nn.Sequential) -> None:
-        side = 1  # of the smallest image: a layer with n outputs needs (n - 1) * stride + kernel - 2 * padding
-        for layer in reversed(_layers(features, nn.Conv2d, nn.MaxPool2d)):
-            kernel, stride, padding = window(layer)
-            side = max(1, (side - 1) * stride + kernel - 2 * padding)
-        super().__init__(features, classifier, smallest_image=side)
-        self.positions = window(_layers(classifier, nn.Conv2d)[0])[0]
+        super().__init__(features, classifier, smallest_image=smallest_image(features))
+        self.positions = _layers(classifier, nn.Conv2d)[0].kernel_size[0]
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_images(x, None)
@@ -78,8 +74,8 @@ def _as_convolution(linear: nn.Linear, channels: int) -> nn.Conv2d:
     return conv
 
 
-def _layers(model: nn.Module, *kinds: type[nn.Module]) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, kinds)]
+def _layers(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, kind)]
 
 
 @checked

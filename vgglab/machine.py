@@ -25,7 +25,8 @@ def find_device(device: str | torch.device = "auto") -> torch.device:
         found = torch.device(device) if isinstance(device, (str, torch.device)) else torch.device("meta")
         if found.type == "cuda" and (found.index or 0) < torch.cuda.device_count():
             return found
-        if found.type not in ("cuda", "meta") and torch.empty(0, device=found) is not None:
+        if found.type not in ("cuda", "meta"):
+            torch.empty(0, device=found)  # raises where this machine has no such device
             return found
     raise ValueError(f'device must be "auto", "cpu", "cuda" or another that this machine has, not {device!r}')
 
@@ -54,11 +55,6 @@ def find_precision(precision: Precision, device: str | torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Compute convolutions and matrix products inside the block in precision."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-
-
-def own_random_state(device: torch.device) -> AbstractContextManager[Any]:
-    """Leave the caller's random numbers as they were, whatever is drawn inside the block."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def keep_freed_memory() -> None:

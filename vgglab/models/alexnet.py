@@ -1,11 +1,10 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep CNNs")."""
 
-from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 from torch import nn
 
-from vgglab._checks import Count, checked, integer
+from vgglab._checks import Count, checked
 from vgglab.lrn import from_paper
 from vgglab.models.parts import ConvNet, conv_relu, fc_layers, initialize
 
@@ -16,7 +15,7 @@ def alexnet(
     lrn: bool = True,
     in_channels: Count = 3,
     num_classes: Count = 1000,
-    image_size: Annotated[int, partial(integer, at_least=67)] = 227,
+    image_size: Count = 227,
 ) -> ConvNet:
     """Return the paper's network: two groups for its two GPUs, LRN after layers 1 and 2, overlapping pooling.
 

@@ -11,15 +11,13 @@ from vgglab._checks import Count, checked, integer
 from vgglab.lrn import from_paper
 from vgglab.models.parts import ConvNet, conv_relu, initialize
 
-SMALLEST_IMAGE = 32
-
 
 @checked
 def googlenet(
     auxiliary: bool = True,
     in_channels: Count = 3,
     num_classes: Count = 1000,
-    image_size: Annotated[int, partial(integer, at_least=SMALLEST_IMAGE)] = 224,
+    image_size: Annotated[int, partial(integer, at_least=32)] = 224,
 ) -> "GoogLeNet":
     """Return the paper's network, which has LRN and no batch normalization.
 
@@ -56,7 +54,7 @@ class GoogLeNet(ConvNet):
         layers["5a"] = Inception(832, 256, (160, 320), (32, 128), 128)
         layers["5b"] = Inception(832, 384, (192, 384), (48, 128), 128)
         classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.4), nn.Linear(1024, num_classes))
-        super().__init__(nn.Sequential(layers), classifier, image_size, SMALLEST_IMAGE)
+        super().__init__(nn.Sequential(layers), classifier, image_size, smallest_image=32)
         side = (image_size + 1) // 16  # of 4a and 4d
         heads = {"4a": auxiliary_head(512, side, num_classes), "4d": auxiliary_head(528, side, num_classes)}
         self.auxiliary = nn.ModuleDict(heads if auxiliary else {})

@@ -69,13 +69,11 @@ class TableConv2d(nn.Module):
 class CodeDistance(nn.Module):
     """Minus the squared distance to each class's code of fixed signs: the radial basis functions of the output."""
 
-    codes: Tensor
-
     def __init__(self, units: int, num_classes: int) -> None:
         super().__init__()
         seed = torch.Generator().manual_seed(1998)
         signs = 2.0 * torch.randint(2, (num_classes, units), generator=seed, device="cpu") - 1
-        self.register_buffer("codes", signs.to(torch.get_default_device()))
+        self.codes = nn.Buffer(signs.to(torch.get_default_device()))
 
     def forward(self, x: Tensor) -> Tensor:
         return -(x[:, None] - self.codes).square().sum(dim=2)

@@ -34,8 +34,8 @@ def initialize(
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             weight = module.weight.detach()
-            here = generator is None or weight.device.type in ("cpu", "meta")
-            drawn = weight if here else torch.empty_like(weight, device="cpu")
+            drawn_here = generator is None or weight.device.type in ("cpu", "meta")  # a generator is the CPU's
+            drawn = weight if drawn_here else torch.empty_like(weight, device="cpu")
             weight.copy_(INITIALIZATIONS[scheme](drawn, generator=generator))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -72,26 +72,25 @@ class ConvNet(nn.Module):
             raise ValueError(f"x must be (N, {channels}, {sides} for this network, not {tuple(x.shape)}{hint}")
 
 
-def conv_relu(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, groups: int = 1
-) -> list[nn.Module]:
+def conv_relu(in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> list[nn.Module]:
     """Return a convolution and its ReLU."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups)
-    return [conv, nn.ReLU(inplace=True)]
+    return [nn.Conv2d(in_channels, out_channels, kernel_size, **options), nn.ReLU(inplace=True)]
 
 
 def fc_layers(
     features: nn.Sequential, image_size: int, units: int, num_classes: int, dropout: float = 0.5
 ) -> nn.Sequential:
     """Return the three FC layers that AlexNet, ZFNet and VGG end in, over what features leave of an image."""
-    inputs, side = 0, image_size
+    if image_size < (smallest := smallest_image(features)):
+        raise ValueError(f"image_size must be at least {smallest}, not {image_size}: its features are one position")
+    channels, side = 0, image_size
     for layer in features:
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
             kernel, stride, padding = window(layer)
             side = (side + 2 * padding - kernel) // stride + 1
-            inputs = layer.out_channels if isinstance(layer, nn.Conv2d) else inputs
+            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
     return nn.Sequential(
-        nn.Linear(inputs * side**2, units),
+        nn.Linear(channels * side**2, units),
         nn.ReLU(inplace=True),
         nn.Dropout(dropout),
         nn.Linear(units, units),
@@ -99,6 +98,16 @@ def fc_layers(
         nn.Dropout(dropout),
         nn.Linear(units, num_classes),
     )
+
+
+def smallest_image(features: nn.Sequential) -> int:
+    """Return the side of an image of which features leave one position: n outputs need (n - 1) stride + kernel."""
+    side = 1
+    for layer in reversed([*features.modules()]):
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+            kernel, stride, padding = window(layer)
+            side = max(1, (side - 1) * stride + kernel - 2 * padding)
+    return side
 
 
 def window(layer: nn.Conv2d | nn.MaxPool2d) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from vgglab._checks import Count, Positive, Share, checked, choice, integer
+from vgglab._checks import Count, Positive, Share, checked, choice
 from vgglab.lrn import from_paper
 from vgglab.models.parts import ConvNet, fc_layers, initialize
 
@@ -46,21 +46,19 @@ def vgg(
     config: Config,
     in_channels: Count = 3,
     num_classes: Count = 1000,
-    image_size: Annotated[int, partial(integer, at_least=32)] = 224,
+    image_size: Count = 224,
     width: Positive = 1.0,
     dropout: Share = 0.5,
     batch_norm: bool = False,
 ) -> VGG:
     """Return one of the six configurations (VGG_CONFIGS), with every channel and FC unit scaled by width.
 
-    (N, in_channels, image_size, image_size) -> class scores (N, num_classes); five poolings leave one position of 32
-    pixels. batch_norm puts batch normalization after each convolution, which the paper does not have. Source: Table 1,
-    section 2.
+    (N, in_channels, image_size, image_size) -> class scores (N, num_classes). batch_norm puts batch normalization
+    after each convolution, which the paper does not have. Source: Table 1, section 2.
     """
     features = _blocks(in_channels, VGG_CONFIGS[config], width, batch_norm)
-    return initialize(
-        VGG(features, fc_layers(features, image_size, _scaled(4096, width), num_classes, dropout), image_size)
-    )
+    classifier = fc_layers(features, image_size, _scaled(4096, width), num_classes, dropout)
+    return initialize(VGG(features, classifier, image_size))
 
 
 def _blocks(
@@ -94,16 +92,13 @@ def init_from(model: VGG, trained: VGG) -> list[str]:
     network's block. Raises TypeError for what vgg() did not make, ValueError if trained is no A (or A-LRN) or a layer's
     shape differs. Source: section 3.1.
     """
-    targets, sources = _convolutions("model", model), _convolutions("trained", trained)
-    if [len(block) for block in sources] != [1, 1, 2, 2, 2]:
-        raise ValueError(f"trained must be a configuration A, not one of {sum(map(len, sources))} convolutions")
-    pairs = [pair for blocks in zip(targets[:3], sources[:3], strict=True) for pair in zip(*blocks, strict=False)]
-    pairs += [(name, name) for name in ("classifier.0", "classifier.3", "classifier.6")]
+    pairs = list(zip(_starting_layers("model", model), _starting_layers("trained", trained), strict=True))
+    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in trained.features)
+    if convolutions != 8:
+        raise ValueError(f"trained must be a configuration A, not one of {convolutions} convolutions")
     for name, source in pairs:
-        ours, theirs = (
-            tuple(network.get_parameter(f"{layer}.weight").shape)
-            for network, layer in ((model, name), (trained, source))
-        )
+        ours = tuple(model.get_parameter(f"{name}.weight").shape)
+        theirs = tuple(trained.get_parameter(f"{source}.weight").shape)
         if ours != theirs:
             raise ValueError(f"trained must match model: {name} has the shape {ours}, {source} of trained {theirs}")
     for name, source in pairs:
@@ -111,17 +106,16 @@ def init_from(model: VGG, trained: VGG) -> list[str]:
     return [name for name, _ in pairs]
 
 
-def _convolutions(argument: str, network: VGG) -> list[list[str]]:
-    """The names of the convolutions, one list for each block."""
+def _starting_layers(argument: str, network: VGG) -> list[str]:
+    """The first convolution of blocks 1 and 2, the first two of block 3, and the FC layers, by name."""
     if not isinstance(network, VGG):
         raise TypeError(f"{argument} must be a network made by vgg(), not {type(network).__name__}")
-    blocks: list[list[str]] = [[]]
-    for index, module in enumerate(network.features):
-        if isinstance(module, nn.MaxPool2d):
-            blocks.append([])
-        elif isinstance(module, nn.Conv2d):
-            blocks[-1].append(f"features.{index}")
-    return blocks[:-1]
+    kinds = [type(layer) for layer in network.features]
+    convolutions = [place for place, kind in enumerate(kinds) if kind is nn.Conv2d]
+    pools = [place for place, kind in enumerate(kinds) if kind is nn.MaxPool2d]
+    first, second, third = (next(place for place in convolutions if place > pool) for pool in (-1, *pools[:2]))
+    fourth = convolutions[convolutions.index(third) + 1]
+    return [*(f"features.{place}" for place in (first, second, third, fourth)), *(f"classifier.{i}" for i in (0, 3, 6))]
 
 
 @checked

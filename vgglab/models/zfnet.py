@@ -1,22 +1,14 @@
 """ZFNet (Zeiler and Fergus, arXiv:1311.2901): AlexNet with a smaller, denser first kernel and without groups."""
 
-from functools import partial
-from typing import Annotated
-
 from torch import nn
 
-from vgglab._checks import Count, checked, integer
+from vgglab._checks import Count, checked
 from vgglab.lrn import from_paper
 from vgglab.models.parts import ConvNet, conv_relu, fc_layers, initialize
 
 
 @checked
-def zfnet(
-    wide: bool = False,
-    in_channels: Count = 3,
-    num_classes: Count = 1000,
-    image_size: Annotated[int, partial(integer, at_least=53)] = 224,
-) -> ConvNet:
+def zfnet(wide: bool = False, in_channels: Count = 3, num_classes: Count = 1000, image_size: Count = 224) -> ConvNet:
     """Return the network of figure 3, or with wide the one whose layers 3 to 5 have 512, 1024 and 512 channels.
 
     (N, in_channels, image_size, image_size) -> class scores (N, num_classes). The paper gives sizes (224, 110, 55,

@@ -113,13 +113,13 @@ def fit(
     processes = Processes(device)
     recipe = find_recipe(recipe, processes.device)
     recipe = replace(recipe, epochs=epochs or recipe.epochs, size=getattr(model, "image_size", None) or recipe.size)
-    arithmetic = machine.find_precision(precision, processes.device)
-    run = Run(model, splits, recipe, processes, arithmetic, seed, Path(checkpoint) if checkpoint else None)
-    _test(model, run.splits.train[:1], recipe, recipe.size, arithmetic)  # refuses what does not go together
+    precision = machine.find_precision(precision, processes.device)
+    run = Run(model, splits, recipe, processes, precision, seed, Path(checkpoint) if checkpoint else None)
+    _test(model, run.splits.train[:1], recipe, recipe.size, precision)  # refuses what does not go together
     with run.running(compile, progress):
         while run.epoch < recipe.epochs:
             train_one_epoch(run)
-            run.end_epoch(_test(model, run.splits.test, recipe, recipe.size, arithmetic, processes))
+            run.end_epoch(_test(model, run.splits.test, recipe, recipe.size, precision, processes))
     return run.history
 
 
@@ -236,11 +236,11 @@ class Run:
     @contextmanager
     def running(self, compile: bool, progress: bool) -> Iterator[None]:
         """Inside the block self.network trains the model, progress is shown, and signals wait for the step to end."""
-        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"  # the former with CUDA graphs
         network: Any = torch.compile(self.model, mode=mode, dynamic=False) if compile else self.model
         with (
             _enough_memory(self.recipe.batch_size),
-            machine.own_random_state(self.device),
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),  # the caller's numbers stay
             self.processes.wrap(network) as self.network,
             Progress(progress and self.processes.is_main) as self.shown,
             signals_noted(self.checkpoint is not None) as self.signals,
@@ -312,11 +312,11 @@ class Run:
             f"epoch {row['epoch']:2} of {self.recipe.epochs} · train loss {row['train_loss']:.3f}, "
             f"accuracy {row['train_accuracy']:.3f} · test accuracy {row['test_accuracy']:.4f} · {row['seconds']:.0f} s"
         )
-        if all(abs(row[loss] / math.log(classes) - 1) < 0.01 for loss in ("train_loss", "test_loss")):
+        chance = math.log(classes)
+        if all(abs(row[loss] - chance) < 0.01 * chance for loss in ("train_loss", "test_loss")):
             warnings.warn(
-                f"the loss stands at ln {classes} = {math.log(classes):.3f} after epoch {row['epoch']}: the network "
-                "gives every class the same score and learns nothing; try another initialization or lr, or batch "
-                "normalization",
+                f"the loss stands at ln {classes} = {chance:.3f} after epoch {row['epoch']}: the network gives every "
+                "class the same score and learns nothing; try another initialization or lr, or batch normalization",
                 stacklevel=4,
             )
         self.begin_epoch()
@@ -334,8 +334,8 @@ class Run:
             "epochs": self.history.epochs,
             "step": self.step,
             "seconds": self.seconds,
-            "losses": self.losses,
-            "correct": self.correct,
+            "losses": self.losses.cpu(),
+            "correct": self.correct.cpu(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }

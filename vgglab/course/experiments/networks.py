@@ -210,12 +210,11 @@ def bytes_kept(model: nn.Module, size: int, batch_size: int = 8) -> int:
             kept[storage.data_ptr()] = storage  # held, so that no other takes its address
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), machine.own_random_state(_CPU):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), torch.random.fork_rng([]):
         model.train()(torch.rand(batch_size, 1, size, size)).sum()
     return sum(storage.nbytes() for storage in kept.values()) // batch_size
 
 
-_CPU = torch.device("cpu")
 FACTS: dict[str, Callable[[dict[str, Network], torch.device], dict[str, Any]]] = {
     "equal costs": equal_costs,
     "step costs": step_costs,
