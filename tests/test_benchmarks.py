@@ -13,7 +13,7 @@ import torch
 from gpu import machine_with_gpu
 
 from vgglab import __main__, data
-from vgglab.course.experiments import registry, runner
+from vgglab.course.experiments import networks, registry, runner
 from vgglab.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent

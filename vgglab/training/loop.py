@@ -113,13 +113,13 @@ def fit(
     processes = Processes(device)
     recipe = find_recipe(recipe, processes.device)
     recipe = replace(recipe, epochs=epochs or recipe.epochs, size=getattr(model, "image_size", None) or recipe.size)
-    precision = machine.find_precision(precision, processes.device)
-    run = Run(model, splits, recipe, processes, precision, seed, Path(checkpoint) if checkpoint else None)
-    _test(model, run.splits.train[:1], recipe, recipe.size, precision)  # refuses what does not go together
+    arithmetic = machine.find_precision(precision, processes.device)
+    run = Run(model, splits, recipe, processes, arithmetic, seed, Path(checkpoint) if checkpoint else None)
+    _test(model, run.splits.train[:1], recipe, recipe.size, arithmetic)  # refuses what does not go together
     with run.running(compile, progress):
         while run.epoch < recipe.epochs:
             train_one_epoch(run)
-            run.end_epoch(_test(model, run.splits.test, recipe, recipe.size, precision, processes))
+            run.end_epoch(_test(model, run.splits.test, recipe, recipe.size, arithmetic, processes))
     return run.history
 
 
