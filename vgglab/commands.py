@@ -20,7 +20,7 @@ def train(options):
     processes = parallel.Processes(options.device)
     with nullcontext() if processes.writes else redirect_stdout(None):
         dataset = load_data(options, recipe)
-        model = recipe.model(in_channels(dataset), len(dataset.train.classes), options.seed)
+        model = recipe.model(in_channels(dataset), len(dataset.train.classes), options.seed).to(processes.device)
         history = training.fit(
             model,
             dataset,

@@ -95,11 +95,11 @@ def fit(
     a file, as it is on Ctrl-C and SIGTERM; resume continues from that file, to the same weights. precision is
     "float32", "bfloat16" (autocast) or "auto": bfloat16 where the hardware has it. compile hands the network to
     torch.compile, with CUDA graphs on a GPU. Under torchrun all processes train together, batch_size being that of
-    all. Raises FloatingPointError when the loss is no longer finite, MemoryError when the GPU's memory is too small,
-    ValueError or TypeError for bad arguments and for a checkpoint of another run, OSError for one that cannot be
-    written. Source of the method: section 3.1.
+    all. Wherever it is trained, model ends on the device where it was. Raises FloatingPointError when the loss is no
+    longer finite, MemoryError when the GPU's memory is too small, ValueError or TypeError for bad arguments and for a
+    checkpoint of another run, OSError for one that cannot be written. Source of the method: section 3.1.
     """
-    machine.device_of(model)
+    home = machine.device_of(model)
     if not isinstance(dataset, Dataset) or not (len(dataset.train) and len(dataset.test)):
         raise TypeError(f"dataset must be a vgglab.data.Dataset with images in both parts, not {dataset!r}")
     flags = {"compile": compile, "resume": resume, "progress": progress}
@@ -125,7 +125,11 @@ def fit(
     if checkpoint is not None and resume:
         run.restore()
     _tally(model, dataset.train[:1], 1, recipe.size, precision, flip=False)  # refuses what does not go together
-    with Progress(progress and processes.writes) as shown, Stopping(checkpoint is not None) as stopping:
+    with (
+        _finally_on(home, model),
+        Progress(progress and processes.writes) as shown,
+        Stopping(checkpoint is not None) as stopping,
+    ):
         shown.line(
             f"{dataset.name}, {len(dataset.train):,} images of {recipe.size}×{recipe.size}, {device}, {precision}"
         )
@@ -133,6 +137,15 @@ def fit(
             with _enough_memory(recipe.batch_size):
                 run.epoch(shown, stopping)
     return run.history
+
+
+@contextmanager
+def _finally_on(device, model):
+    """Bring model to device, however the block ends."""
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 class _Run:

@@ -77,8 +77,8 @@ class Network:
         return cost.ledger(model, (1, self.recipe.size, self.recipe.size))
 
     def warm_model(self, dataset, seed, device):
-        """Return the network as its training starts: warm from an A trained on dataset, if it is said to be."""
-        model = self.model(seed)
+        """Return the network on device as its training starts: warm from an A trained on dataset, if said to be."""
+        model = self.model(seed).to(device)
         if self.warm_start:
             init_from(
                 model, _trained_a(replace(self.recipe, config="A", initialization="xavier"), dataset, seed, device)

@@ -107,8 +107,8 @@ def init_from(model, trained):
 def from_torchvision(config, state_dict):
     """Return configuration A, B, D or E with torchvision's weights (vgg11, 13, 16, 19, plain or _bn), size 224.
 
-    It lies on the device of the weights. Raises ValueError for a state dict of another network, naming the difference, and for weights that hold NaN
-    or infinity, as the classifier of torchvision's IMAGENET1K_FEATURES does.
+    It lies where the weights lie. Raises ValueError for a state dict of another network, naming the difference, and
+    for weights that hold NaN or infinity, as the classifier of torchvision's IMAGENET1K_FEATURES does.
     """
     checks.choice("config", config, ("A", "B", "D", "E"))
     named = isinstance(state_dict, dict) and all(isinstance(value, torch.Tensor) for value in state_dict.values())
