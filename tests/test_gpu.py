@@ -64,6 +64,10 @@ def network(device, **options):
         return models.vgg("A", 1, 10, 32, **{"width": 1 / 32, **options})
 
 
+def devices(model):
+    return {parameter.device for parameter in model.parameters()}
+
+
 def rows(history):
     """What an epoch reports, but for the time."""
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history.epochs]
@@ -86,7 +90,7 @@ def test_training_on_a_gpu_is_training_on_a_cpu(gpu, noise, recipe, precision):
     def trained(device):
         model = recipe.model()
         history = training.fit(model, noise, recipe=recipe, device=device, precision=precision, progress=False)
-        assert {parameter.device for parameter in model.parameters()} == {device}
+        assert devices(model) == {CPU}  # where it was
         return rows(history)
 
     on_both(trained)
@@ -105,7 +109,9 @@ def test_a_training_that_was_stopped_goes_on(gpu, noise, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "note", stop_in_the_second_epoch)
         training.fit(TINY.model(), noise, **options)
-    assert rows(training.fit(TINY.model(seed=1), noise, **options)) == rows(whole)
+    model = TINY.model(seed=1).to(gpu)
+    assert rows(training.fit(model, noise, **options)) == rows(whole)
+    assert devices(model) == {gpu}
 
 
 def test_photographs(gpu, tmp_path):
@@ -118,7 +124,7 @@ def test_photographs(gpu, tmp_path):
     recipe = replace(TINY, batch_size=2, epochs=1, augment="crop+flip+rgb")
 
     def trained_and_tested(device):
-        model = recipe.model(3, 2)
+        model = recipe.model(3, 2).to(device)
         history = training.fit(model, dataset, recipe=recipe, device=device, precision="float32", progress=False)
         whole = dataset.test.to(device).normalized(imagefolder.whole(dataset.test.path(0)))
         return rows(history), whole, vars(inference.errors(model, dataset.test, [36], "both"))

@@ -24,6 +24,7 @@ def train(options: Namespace) -> None:
     with nullcontext() if processes.is_main else redirect_stdout(None):
         splits = load_splits(options, recipe)
         model = recipe.model(3 if is_photographs(options) else 1, len(splits.train.classes), options.seed)
+        model.to(processes.device)
         history = training.fit(
             model, splits, recipe=recipe, device=options.device, precision=options.precision, compile=options.compile,
             seed=options.seed, checkpoint=options.out / "checkpoint.pt",

@@ -192,6 +192,15 @@ def _scores(output: Any, classes: tuple[str, ...]) -> Tensor:
 
 
 @contextmanager
+def _finally_on(device: torch.device, model: nn.Module) -> Iterator[None]:
+    """Bring model to device, however the block ends."""
+    try:
+        yield
+    finally:
+        model.to(device)
+
+
+@contextmanager
 def _enough_memory(batch_size: int) -> Iterator[None]:
     """Answer a GPU that is out of memory inside the block with what to try."""
     try:
@@ -216,6 +225,7 @@ class Run:
         checkpoint: Path | None,
     ) -> None:  # fmt: skip
         machine.keep_freed_memory()
+        self.home = machine.device_of(model)
         self.model = model.to(processes.device).to(memory_format=torch.channels_last)
         self.device = machine.device_of(model)
         self.splits = replace(splits, train=splits.train.to(self.device), test=splits.test.to(self.device))
@@ -239,6 +249,7 @@ class Run:
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"  # the former with CUDA graphs
         network: Any = torch.compile(self.model, mode=mode, dynamic=False) if compile else self.model
         with (
+            _finally_on(self.home, self.model),
             _enough_memory(self.recipe.batch_size),
             torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),  # the caller's numbers stay
             self.processes.wrap(network) as self.network,

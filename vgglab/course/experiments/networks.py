@@ -80,8 +80,8 @@ class Network:
         return cost.ledger(model, (1, self.recipe.size, self.recipe.size))
 
     def warm_model(self, splits: Splits, seed: int, device: torch.device) -> nn.Module:
-        """Return the network as its training starts: warm from an A trained on splits, if it is said to be."""
-        model = self.model(seed)
+        """Return the network on device as its training starts: warm from an A trained on splits, if said to be."""
+        model = self.model(seed).to(device)
         if self.warm_start:
             trained = _trained_a(replace(self.recipe, config="A", initialization="xavier"), splits, seed, device)
             init_from(model, trained)  # type: ignore[arg-type]  # it checks what it is given
