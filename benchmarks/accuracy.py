@@ -14,7 +14,6 @@ import common
 import torch
 
 from vgglab import data, machine, training
-from vgglab.course.experiments.records import OWN
 
 CPU, GPU = training.RECIPES["cpu"], training.RECIPES["gpu"]
 TARGETS = {
@@ -38,7 +37,7 @@ def main(arguments=None):
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--precision", default="auto", choices=machine.PRECISIONS)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--records", type=Path, default=OWN, help="the folder to write to; default: %(default)s")
+    parser.add_argument("--records", type=Path, default=common.OWN, help="the folder to write to; default: %(default)s")
     options = parser.parse_args(arguments)
     if options.device == "gpu" and not torch.cuda.is_available():
         sys.exit("accuracy.py gpu needs a GPU")

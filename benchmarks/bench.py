@@ -19,7 +19,6 @@ import torch
 
 from vgglab import cost, data, machine
 from vgglab._files import write_text
-from vgglab.course.experiments.records import OWN
 
 HERE = Path(__file__).parent
 
@@ -28,7 +27,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("device", choices=("cpu", "gpu"))
     parser.add_argument("--rounds", type=int, default=3, help="times that both sides are measured (default: 3)")
-    parser.add_argument("--records", type=Path, default=OWN, help="the folder to write to; default: %(default)s")
+    parser.add_argument("--records", type=Path, default=common.OWN, help="the folder to write to; default: %(default)s")
     options = parser.parse_args(arguments)
     if (options.device == "gpu") != torch.cuda.is_available():
         sys.exit("bench.py gpu needs a GPU" if options.device == "gpu" else "bench.py cpu is for machines without GPU")

@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vgglab._files import write_text
 
+OWN = Path("records")  # of the current folder, where the lessons look first
+
 
 def read(path):
     """The record at path, empty where there is none."""

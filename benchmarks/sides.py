@@ -69,7 +69,7 @@ def data_ours(size, batches):
     images = data.load().train
     machine.keep_freed_memory()
     device = machine.find_device()
-    own = data.batches(images, BATCH, None if size == data.SIDE else size, shuffle=True, device=device)
+    own = data.batches(images, BATCH, None if size == images.pixels.shape[-1] else size, shuffle=True, device=device)
     return {"images_per_second": rate(own, batches), "grey_levels_apart": grey_levels_apart(images[:100], size)}
 
 
