@@ -12,7 +12,7 @@
 # make experiments  repeat the paper's comparisons on a CPU, an hour; into records/, with the runs that are shipped
 # make experiments-gpu  the same on a GPU, larger
 #              Lessons read records/ before what is shipped; to ship, give these commands --records vgglab/course/experiments/records
-# make lint    check the style of the code
+# make lint    check the style and the types of the code
 #
 # The first of them sets up; with TORCH=cpu behind it, with PyTorch for the CPU alone.
 
@@ -77,6 +77,7 @@ experiments-gpu: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf .venv build
