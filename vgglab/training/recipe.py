@@ -55,7 +55,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def model(self, in_channels: int = 1, num_classes: int = 10, seed: int = 0) -> VGG:
+    def model(self, in_channels: int = 1, num_classes: int = 10, seed: int | None = 0) -> VGG:
         """Return the recipe's VGG, its weights drawn with seed."""
         model = vgg(self.config, in_channels, num_classes, self.size, self.width, self.dropout, self.batch_norm)
         return initialize(model, self.initialization, seed)
