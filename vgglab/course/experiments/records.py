@@ -159,7 +159,7 @@ def folders() -> list[Path]:
 
 
 def find_records(pattern: str) -> list[Path]:
-    """Return the paths of the records of a pattern, such as "accuracy-*.json", in the order of their names."""
+    """Return the paths of the records of a pattern, such as `accuracy-*.json`, in the order of their names."""
     found = {path.name: path for folder in reversed(folders()) for path in folder.glob(pattern)}
     return [found[name] for name in sorted(found)]
 
