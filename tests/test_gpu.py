@@ -204,6 +204,7 @@ def test_what_experiments_measure(gpu, noise):
         network = networks.Network(replace(once, config="B"), warm_start=True, photographs=scene)
         model, seen = network.warm_model(noise, 0, device), network.seen(noise, 0)
         history = training.fit(model, seen, recipe=once, device=device, precision="float32", progress=False)
+        assert devices(model) == {device}
         return [networks.measure(kind, network, model, history, noise.test) for kind in networks.MEASURES]
 
     on_both(measured)
