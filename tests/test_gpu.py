@@ -135,7 +135,7 @@ def test_photographs(gpu, tmp_path):
 IMAGES = data.Images((255 * torch.rand(3, 1, 28, 28)).byte(), torch.arange(3))
 WORK = {
     "batches": lambda model, x: list(data.batches(IMAGES, 2, 40, shuffle=True, device=x.device, seed=0)),
-    "evaluate": lambda model, x: vars(training.evaluate(model, IMAGES, flip=True)),
+    "evaluate": lambda model, x: vars(training.evaluate(model, IMAGES, precision="float32", flip=True)),
     "resize": lambda model, x: data.resize(x, 80),
     "canvas": lambda model, x: data.canvas(IMAGES.to(x.device), 48, (20, 60)).pixels,
     "hold_out": lambda model, x: data.Splits("", IMAGES, IMAGES).hold_out(1).train.to(x.device).pixels,
