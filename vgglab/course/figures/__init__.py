@@ -4,6 +4,7 @@
 from vgglab._checks import extra
 
 with extra("course"):
+    import ipywidgets
     import matplotlib
     import matplotlib_inline.backend_inline  # registers the PNG display of figures in notebooks
 
