@@ -112,7 +112,7 @@ def run(paths):
 
 
 def execute(notebook, name, folder):
-    """Run every cell in place in a fresh kernel, in a folder, showing progress; widgets die with it and are left out."""
+    """Run every cell in place in a fresh kernel, in a folder, showing progress; a widget, dead later, is not kept."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
     done, start = 0, time.perf_counter()
 
