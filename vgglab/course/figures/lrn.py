@@ -32,9 +32,9 @@ def lrn_channels(before: Tensor, after: Tensor) -> Figure:
     responses.plot(after, "s", color=BLUE, markersize=8, label="after")
     divisors.plot(before / after, "D", color=ORANGE, markersize=8)
     responses.set(yscale="log", ylim=(0.05, 400), yticks=(1, 10, 100), title="Response")
-    divisors.set(yscale="log", ylim=(0.9, 110), yticks=(1, 2, 5, 10, 20, 50, 100), title="Divided by")
+    divisors.set(yscale="log", ylim=(0.9, 110), yticks=(1, 3, 10, 30, 100), title="Divided by")
     for axis in fig.axes:
-        axis.set(xlabel="channel", xticks=range(len(before)))
+        axis.set(xlabel="channel", xticks=range(0, len(before), 3))
         axis.minorticks_off()
         axis.yaxis.set_major_formatter("{x:g}")
     responses.legend(loc="lower center", ncols=2)

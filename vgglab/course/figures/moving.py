@@ -22,7 +22,7 @@ def moving(draw: Callable[..., Figure], **controls: Any) -> VBox:
     """
     defaults = inspect.signature(draw).parameters
     widgets = {name: interactive.widget_from_abbrev(of, defaults[name].default) for name, of in controls.items()}
-    picture = Image(format="png")
+    picture = Image(format="png", layout=Layout(align_self="flex-start"))
 
     def answer(_: Any = None) -> None:
         fig = draw(**{name: widget.value for name, widget in widgets.items()})
