@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vgglab.course.experiments import records
 os.environ["VGGLAB_RECORDS"] = str(records.SHIPPED)  # not what somebody recorded here
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,20 @@ def fashion_mnist():
     if not os.environ.get("VGGLAB_DATA"):
         pytest.skip("real Fashion-MNIST is not here: VGGLAB_DATA is not set")
     return data.load("fashion-mnist", download=False)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser without a window."""
+    if BROWSER is None:
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        started = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -166,7 +166,9 @@ def test_refresh_is_refused_without_the_real_data(tmp_path):
 
 
 def test_run_writes_pages_and_results_and_reports_failures(tmp_path):
-    write_notebook(tmp_path / "good.ipynb", "print('91 % right')", tags=["result"])
+    write_notebook(
+        tmp_path / "good.ipynb", "import ipywidgets", "ipywidgets.IntSlider()", "print('91 % right')", tags=["result"]
+    )
     write_notebook(tmp_path / "bad.ipynb", "1 / 0", "print('never')")
     before = {path: path.read_bytes() for path in tmp_path.glob("*.ipynb")}
     done = tool("run", root=tmp_path)
@@ -175,7 +177,8 @@ def test_run_writes_pages_and_results_and_reports_failures(tmp_path):
     assert "good: 91 % right" in summary and "failed: ZeroDivisionError" in summary and "never" not in summary
     pages = tmp_path / "build" / "pages"
     good, bad = ((pages / "notebooks" / f"{name}.html").read_text() for name in ("good", "bad"))
-    assert "91 % right" in good and "ZeroDivisionError" in bad and (pages / "index.html").exists()
+    assert "91 % right" in good and "IntSlider(value" not in good and "widget-view" not in good
+    assert "ZeroDivisionError" in bad and (pages / "index.html").exists()
     assert not re.search(r'(src|rel="stylesheet" href)="(https?:)?//', good)
     assert {path: path.read_bytes() for path in tmp_path.glob("*.ipynb")} == before
 

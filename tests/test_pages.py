@@ -1,6 +1,5 @@
 """The course as pages and as slides: built from the stored outputs, opened without a network."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CELLS = {path.stem: nbformat.read(path, 4).cells for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 OTHERS = ["genindex", "search", *(f"docs/{path.stem}" for path in sorted((ROOT / "docs").glob("*.md")))]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HEIGHT = 800  # of a slide, as in the template
 
 
@@ -32,16 +30,8 @@ def slides(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield chromium.new_context(offline=True, viewport={"width": 1280, "height": HEIGHT})
-        chromium.close()
+def browser(chromium):
+    return chromium.new_context(offline=True, viewport={"width": 1280, "height": HEIGHT})
 
 
 def opened(browser, path):

@@ -33,6 +33,7 @@ METADATA = {
 }
 CELL_METADATA = ("slideshow", "tags")
 RESULT = "result"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main():
@@ -111,7 +112,7 @@ def run(paths):
 
 
 def execute(notebook, name, folder):
-    """Run every cell in place in a fresh kernel, in a folder, showing progress."""
+    """Run every cell in place in a fresh kernel, in a folder, showing progress; a widget, dead later, is not kept."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
     done, start = 0, time.perf_counter()
 
@@ -131,11 +132,15 @@ def execute(notebook, name, folder):
         kernel_name="python3",
         timeout=600,
         record_timing=False,
+        store_widget_state=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
         on_cell_executed=show,
     )
     client.execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
 
 
 def tidy(notebook, now):

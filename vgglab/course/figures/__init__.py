@@ -4,11 +4,12 @@
 from vgglab._checks import extra
 
 with extra("course"):
+    import ipywidgets
     import matplotlib
     import matplotlib_inline.backend_inline  # registers the PNG display of figures in notebooks
 
 from vgglab.course.figures.experiments import error_rates, forest, learned_grid, pairing
-from vgglab.course.figures.lrn import lrn_curves, lrn_spike
+from vgglab.course.figures.lrn import lrn_channels, lrn_curves, lrn_spike, move_lrn
 from vgglab.course.figures.neighbours import branch_costs, decade, effort, gradients, shifts
 from vgglab.course.figures.receptive_fields import cone, effective_fields, field_walk, profiles
 from vgglab.course.figures.seeing import agreement, confusion, excited, feature_maps, filters, heat_maps
