@@ -17,6 +17,6 @@ from vgglab.course.figures.start import answers, garments
 from vgglab.course.figures.style import STYLE
 from vgglab.course.figures.testing import accuracy_by_scale, costs_and_accuracies, crop_grid, score_maps
 from vgglab.course.figures.training import gaps, losses, pictures, recorded_runs, schedules, signal, training_curves
-from vgglab.course.figures.vgg_blocks import configurations, ledger_bars
+from vgglab.course.figures.vgg_blocks import configurations, ledger_bars, shape_walk
 
 matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends
