@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vgglab.cost import ledger
+from vgglab.course import figures
 from vgglab.lrn import local_response_norm
 from vgglab.models import VGG_CONFIGS, from_torchvision, init_from, initialize, vgg, vgg_block
 
@@ -357,3 +359,13 @@ def test_a_seed_decides_the_weights():
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="scheme must be one of 'paper', 'std-0.01', 'xavier', 'kaiming', not 'he'"):
         initialize(nn.Linear(2, 2), "he")
+
+
+def test_the_shape_walk_is_drawn_to_scale():
+    with torch.device("meta"):
+        table = ledger(vgg("D"), (3, 224, 224))
+    maps = [row.output_shape for row in table.rows if row.kind in ("input", "Conv2d", "MaxPool2d")]
+    columns = figures.shape_walk(table).axes[0].patches
+    drawn = [(column.get_width(), column.get_height()) for column in columns]
+    assert drawn[:-3] == [(channels, side) for channels, side, _ in maps] and len(maps) == 19
+    assert all(one.get_x() + one.get_width() <= other.get_x() for one, other in zip(columns, columns[1:], strict=False))

@@ -13,11 +13,11 @@ from vgglab.course.figures.lrn import lrn_channels, lrn_curves, lrn_spike, move_
 from vgglab.course.figures.neighbours import branch_costs, decade, effort, gradients, shifts
 from vgglab.course.figures.receptive_fields import cone, effective_fields, field_walk, profiles
 from vgglab.course.figures.seeing import agreement, confusion, excited, feature_maps, filters, heat_maps
-from vgglab.course.figures.small_kernels import counted_and_measured, kernel_costs, maps, over_channels
+from vgglab.course.figures.small_kernels import counted_and_measured, kernel_costs, maps
 from vgglab.course.figures.start import answers, garments
 from vgglab.course.figures.style import STYLE
 from vgglab.course.figures.testing import accuracy_by_scale, costs_and_accuracies, crop_grid, score_maps
 from vgglab.course.figures.training import gaps, losses, pictures, recorded_runs, schedules, signal, training_curves
-from vgglab.course.figures.vgg_blocks import configurations, ledger_bars
+from vgglab.course.figures.vgg_blocks import configurations, ledger_bars, shape_walk
 
 matplotlib.rcParams.update(STYLE)  # for what is drawn into a figure later: lines, legends

@@ -1,8 +1,8 @@
-"""Figures of what kernels cost and do: by size, by channels, counted beside measured, and maps side by side."""
+"""Figures of what kernels cost and do: by size, counted beside measured, and maps side by side."""
 
 from torch import Tensor
 
-from vgglab.course.figures.style import BLUE, MARKERS, ORANGE, PALETTE, Figure, figure, picture_grid
+from vgglab.course.figures.style import BLUE, ORANGE, Figure, figure, picture_grid
 
 
 def kernel_costs(costs: dict[int, tuple[int, int]]) -> Figure:
@@ -17,16 +17,6 @@ def kernel_costs(costs: dict[int, tuple[int, int]]) -> Figure:
         axis.set(ylabel=label, xlabel="kernel")
         axis.margins(y=0.12)
         axis.grid(axis="x", visible=False)
-    return fig
-
-
-def over_channels(channels: list[int], weights: dict[str, list[int]]) -> Figure:
-    """The weights (millions) of a dict of layer stacks against their number of channels."""
-    fig, axis = figure(size=(9, 4.4))
-    for (name, values), color, marker in zip(weights.items(), PALETTE, MARKERS, strict=False):
-        axis.plot(channels, [value / 1e6 for value in values], color=color, marker=marker, label=name)
-    axis.set(xlabel="channels C, in and out", ylabel="weights (millions)", xticks=channels)
-    axis.legend()
     return fig
 
 

@@ -1,12 +1,14 @@
 """Figures of VGG's configurations and of where their parameters and activations are."""
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
-from vgglab.cost import Ledger
+from vgglab.cost import Ledger, Row
 from vgglab.course.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, Figure, figure
 
 KINDS = {"input": ("input", GREY), "Conv2d": ("conv", BLUE), "MaxPool2d": ("pool", SKY), "Linear": ("FC", ORANGE)}
 FC = ("FC-4096", "FC-4096", "FC-1000")
+SLOT, GAP = 860, 130  # in channels: the least width of a block, which its label needs, and what is left beside it
 
 
 def configurations(configs: dict[str, tuple[tuple[str, ...], ...]]) -> Figure:
@@ -29,6 +31,41 @@ def configurations(configs: dict[str, tuple[tuple[str, ...], ...]]) -> Figure:
     axis.spines[:].set_visible(False)
     axis.grid(visible=False)
     return fig
+
+
+def shape_walk(table: Ledger) -> Figure:
+    """A VGG's Ledger as columns, as high as a layer's maps and as wide as its channels; FC layers are no maps."""
+    blocks: list[list[Row]] = [[]]
+    for row in (row for row in table.rows if row.kind in KINDS):
+        blocks[-1].append(row)
+        if row.kind in ("input", "MaxPool2d"):
+            blocks.append([])
+    fig, axis = figure(size=(13, 5))
+    left = 0
+    for rows in blocks:
+        flat = rows[0].kind == "Linear"
+        channels, sides = zip(*((200, 112) if flat else row.output_shape[:2] for row in rows), strict=True)
+        edges = [left + sum(channels[:place]) for place in range(len(rows))]
+        colors = [KINDS[row.kind][1] for row in rows]
+        rim = GREY if rows[0].kind == "input" else "white"  # three channels are thinner than a white rim
+        axis.bar(edges, sides, channels, align="edge", color=colors, edgecolor=rim, hatch="//" if flat else "")
+        for place in (0, -1) if rows is blocks[-2] else (0,):
+            text = "not to scale" if flat else f"{sides[place]}×{sides[place]}"
+            axis.text(edges[place], sides[place] + 4, text, fontsize=13)
+        axis.text(left, -8, _label(rows), fontsize=13, va="top")
+        left += max(SLOT, sum(channels)) + GAP
+    axis.set(ylabel="side of the maps (pixels)", yticks=[0, 56, 112, 224], xticks=[], xlim=(-GAP, left))
+    axis.legend(handles=[Patch(color=color, label=name) for name, color in list(KINDS.values())[1:]])
+    axis.grid(axis="x", visible=False)
+    return fig
+
+
+def _label(rows: list[Row]) -> str:
+    first = rows[0]
+    if first.kind == "Linear":
+        return "FC, units:\n" + "\n".join(f"{row.output_shape[0]:,}" for row in rows)
+    layers = "image" if first.kind == "input" else f"{sum(row.kind == 'Conv2d' for row in rows)} conv"
+    return f"{layers}\n{first.output_shape[0]} channels"
 
 
 def ledger_bars(table: Ledger) -> Figure:
