@@ -209,10 +209,11 @@ def running(name: str, shape: Sequence[int]) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        if str(error).startswith(f"{name} must"):
+    except Exception as error:  # a network of somebody else's can raise any
+        if str(error).startswith((f"{name} must", "model must")):
             raise
-        raise ValueError(f"{name} must suit the model, which does not run on images {tuple(shape)}: {error}") from error
+        words = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the model does not run on {name} of shape {tuple(shape)}: {words}") from error
 
 
 Count = Annotated[int, partial(integer, at_least=1)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab._checks import Count, Index, Seed, Whole, checked
+from vgglab._checks import Count, Index, Seed, Whole, check_fields, checked
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 LARGEST_PADDED = 32
@@ -100,13 +100,26 @@ class Images:
             yield _prepared(pixels[rank::world_size], size), self.labels[index[rank::world_size]]
 
 
+def image_set(name: str, value: Any) -> Any:
+    """Return value if it is Images, or the Photographs of a folder, at least one; raise TypeError otherwise."""
+    if not hasattr(value, "stream") or not len(value):
+        raise TypeError(f"{name} must be vgglab.data.Images, at least one, not {checks.shown(value)}")
+    return value
+
+
+ImageSet = Annotated[Any, image_set]  # Images, or the Photographs of a folder
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """Training and test images under one name."""
 
     name: str
-    train: Any  # Images, or the Photographs of a folder
-    test: Any
+    train: ImageSet
+    test: ImageSet
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def hold_out(self, count: Count, seed: Seed = 0) -> "Splits":
         """Return Splits whose test images are count of the training images, drawn at random, for validation.
@@ -121,15 +134,9 @@ class Splits:
     hold_out = checked(hold_out)
 
 
-def _image_set(name: str, value: Any) -> Any:
-    if not hasattr(value, "stream"):
-        raise TypeError(f"{name} must be vgglab.data.Images, such as splits.train, not {type(value).__name__}")
-    return value
-
-
 @checked
 def batches(
-    images: Annotated[Any, _image_set],
+    images: ImageSet,
     batch_size: Count,
     size: Count | None = None,
     shuffle: bool = False,
@@ -164,7 +171,7 @@ def _prepared(pixels: Tensor, size: int | None) -> Tensor:
 
 
 @checked
-def canvas(images: Annotated[Images, _image_set], size: Count, scales: Scales, seed: Seed | None = 0) -> Images:
+def canvas(images: Annotated[Images, image_set], size: Count, scales: Scales, seed: Seed | None = 0) -> Images:
     """Return the images rescaled at random and placed at random on black pictures of size x size (pixels).
 
     The side of each is drawn from scales, (smallest, largest) in pixels. One larger than the picture is cut to it at
