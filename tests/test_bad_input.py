@@ -34,8 +34,7 @@ from vgglab import cost, data, inference, machine, models, seeing, training
 from vgglab import receptive_field as rf
 from vgglab.course import photo
 from vgglab.course.experiments import records, registry, runner
-from vgglab.data import imagefolder
-from vgglab.data.fashion_mnist import FILES
+from vgglab.data import fashion_mnist, imagefolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 fixed = partial(settings, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
@@ -145,7 +144,7 @@ def files(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
         patch.delenv("VGGLAB_DATA", raising=False)
         patch.setattr("vgglab.data.fashion_mnist._cache", lambda: place / "cache")
-        patch.setattr("vgglab.data.fashion_mnist._download", lambda: None)
+        patch.setattr(fashion_mnist, "_download", lambda allowed, fetch=fashion_mnist._download: fetch(False))
         patch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: None)
         patch.setenv("HOME", str(place))
         patch.setattr(torch, "compile", lambda network, **options: network)
@@ -153,7 +152,7 @@ def files(tmp_path_factory):
         torch.save({"weight": torch.zeros(3)}, "tensors.pt")
         PHOTOGRAPH.save("photo.png")
         Path("garments").mkdir()
-        for name in FILES:
+        for name in fashion_mnist.FILES:
             Path(f"garments/{name}.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 1, 0])))
         Path("depth.json").write_text(json.dumps(RECORD))
         for number in range(8):

@@ -21,7 +21,7 @@ from PIL import Image
 
 from vgglab import data
 from vgglab.data.fashion_mnist import FILES, LAYOUTS, _find
-from vgglab.data.images import MEAN, STD
+from vgglab.data.images import AUGMENTATIONS, MEAN, STD
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_larger_size_is_pillows_bilinear_within_a_grey_level(random_images, si
 
 
 def test_flips_are_mirror_images_and_about_half(random_images):
-    flipped = data.random_flip(random_images.pixels, torch.Generator().manual_seed(0))
+    flipped = AUGMENTATIONS["flip"](random_images.pixels, torch.Generator().manual_seed(0))
     mirrored = (flipped == random_images.pixels.flip(-1)).all(dim=(1, 2, 3))
     assert ((flipped == random_images.pixels).all(dim=(1, 2, 3)) ^ mirrored).all()
     assert 35 <= mirrored.sum() <= 65
@@ -190,7 +190,7 @@ def test_flips_are_mirror_images_and_about_half(random_images):
 def test_shifts_move_each_image_by_at_most_two_pixels_and_all_ways():
     image = torch.zeros(500, 1, 28, 28, dtype=torch.uint8)
     image[:, 0, 10, 15] = 200
-    _, _, rows, columns = data.random_shift(image, torch.Generator().manual_seed(0)).nonzero(as_tuple=True)
+    _, _, rows, columns = AUGMENTATIONS["shift"](image, torch.Generator().manual_seed(0)).nonzero(as_tuple=True)
     assert len(rows) == 500
     assert {*zip((rows - 10).tolist(), (columns - 15).tolist(), strict=True)} == {
         (row, column) for row in range(-2, 3) for column in range(-2, 3)
@@ -237,18 +237,16 @@ def test_what_batches_cannot_give_is_said_before_the_first_is_asked_for(random_i
     ):
         with pytest.raises(ValueError, match=words):
             data.batches(random_images, 8, **options)
-    with pytest.raises(TypeError, match="images must be vgglab.data.Images, such as splits.train, not Tensor"):
+    with pytest.raises(TypeError, match="images must be vgglab.data.Images, at least one, not tensor"):
         data.batches(random_images.pixels, 8)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 4), st.sampled_from([None, *data.AUGMENTATIONS]))
+@given(st.integers(1, 40), st.integers(0, 5), st.integers(1, 4), st.sampled_from([None, *AUGMENTATIONS]))
 def test_a_stream_may_start_late_and_be_shared(random_images, batch_size, start, count, augment):
     options = {"size": 32, "shuffle": True, "seed": 3, "augment": augment}
     whole = list(data.batches(random_images, batch_size, **options))
-    parts = [
-        list(data.batches(random_images, batch_size, **options, start=start, share=(r, count))) for r in range(count)
-    ]
+    parts = [list(random_images.stream(batch_size, **options, start=start, share=(r, count))) for r in range(count)]
     assert all(len(part) == max(0, len(whole) - start) for part in parts)
     for (x, labels), *shares in zip(whole[start:], *parts, strict=True):
         for rank, (part, names) in enumerate(shares):

@@ -18,8 +18,8 @@ from vgglab import _checks as checks
 from vgglab import machine
 from vgglab._checks import FilePath
 from vgglab._files import write_text
-from vgglab.data import Splits, batches, derived_seed
-from vgglab.data.images import Batch
+from vgglab.data import Splits
+from vgglab.data.images import Batch, derived_seed
 from vgglab.training import checkpoint as checkpoints
 from vgglab.training.console import Progress, signals_noted
 from vgglab.training.processes import Processes
@@ -113,7 +113,7 @@ class Run:
         self.tester.try_on(few)  # a network may make some of its weights when it runs first
         try:
             self.model.to(memory_format=self.tester.layout)
-            self.tester.try_on(few)
+            self.tester.test(few)
         except ValueError:
             self.model.to(memory_format=torch.contiguous_format)
         self.try_a_single_image()
@@ -138,7 +138,7 @@ class Run:
         before = [buffer.clone() for *_, buffer in buffers]
         try:
             with mode(self.model, training=True):
-                x, _ = next(batches(self.splits.train[:1], 1, self.recipe.size))
+                x, _ = next(self.splits.train[:1].stream(1, self.recipe.size))
                 with checks.running("images", x.shape), machine.autocast(self.device, self.precision):
                     self.model(x.to(memory_format=self.tester.layout))
         except ValueError as error:
@@ -160,10 +160,9 @@ class Run:
     def batches(self) -> Iterator[Batch]:
         """Yield the batches that the epoch has left, the learning rate and the random numbers set for each step."""
         recipe, seed, count = self.recipe, derived_seed(self.seed, self.epoch), len(self.splits.train)
-        stream = batches(
-            self.splits.train, recipe.batch_size, recipe.size, shuffle=True, seed=seed, augment=recipe.augment,
-            start=self.step, share=self.processes.share,
-        )  # fmt: skip
+        stream = self.splits.train.stream(
+            recipe.batch_size, recipe.size, True, seed, recipe.augment, self.step, self.processes.share
+        )
         self.network.train()
         self.start = time.perf_counter() - self.seconds
         for x, labels in stream:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab.data import batches
 from vgglab.training.processes import Processes
 from vgglab.training.recipe import Recipe
 
@@ -58,7 +57,7 @@ class Tester:
         total = torch.zeros(2, dtype=torch.float64, device=self.device)  # correct answers, and the losses
         share = processes.share if processes else (0, 1)
         with mode(self.model, training=False):
-            for x, labels in batches(images, self.recipe.batch_size, self.size, device=self.device, share=share):
+            for x, labels in images.to(self.device).stream(self.recipe.batch_size, self.size, share=share):
                 x = x.to(memory_format=self.layout)
                 with checks.running("images", x.shape), machine.autocast(self.device, self.precision):
                     outputs = [self.model(view) for view in ((x, x.flip(-1)) if self.recipe.flip_test else (x,))]
