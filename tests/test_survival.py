@@ -31,6 +31,7 @@ if Processes("cpu").is_main:
     torch.save(model.state_dict(), folder + "/weights.pt")
 leave()
 """
+RECIPE = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=2, batch_size=50, lr=0.05, augment="shift+flip")
 
 
 def start(folder, *arguments, processes=1):
@@ -87,9 +88,8 @@ def epochs_done(path):
 
 @pytest.mark.parametrize(("number", "outcome"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_there(garments, tmp_path, number, outcome):
-    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=2, batch_size=50, lr=0.05, augment="shift+flip")
-    expected, resumed, stopped = (recipe.model() for _ in range(3))
-    undisturbed = fit(expected, garments, recipe=recipe, progress=False)
+    expected, resumed, stopped = (RECIPE.model() for _ in range(3))
+    undisturbed = fit(expected, garments, recipe=RECIPE, progress=False)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
     forwards = []
@@ -101,20 +101,19 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_there(garm
 
     stopped.register_forward_hook(send_at_the_fifth)
     with pytest.raises(outcome):
-        fit(stopped, garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+        fit(stopped, garments, recipe=RECIPE, checkpoint=tmp_path / "run.pt", progress=False)
     state = torch.load(tmp_path / "run.pt", weights_only=True)
     assert (len(state["epochs"]), state["step"]) == (0, 5)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 
-    history = fit(resumed, garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    history = fit(resumed, garments, recipe=RECIPE, checkpoint=tmp_path / "run.pt", progress=False)
     assert all(map(torch.equal, resumed.state_dict().values(), expected.state_dict().values()))
     for row, other in zip(history.epochs, undisturbed.epochs, strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_path, monkeypatch):
-    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=1, batch_size=50, lr=0.05)
-    fit(recipe.model(), garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    fit(RECIPE.model(), garments, recipe=RECIPE, checkpoint=tmp_path / "run.pt", progress=False)
     before = (tmp_path / "run.pt").read_bytes()
 
     def full(state, file):
@@ -130,12 +129,11 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_pat
 
 def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(garments, tmp_path):
     (tmp_path / "file").touch()
-    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=1, batch_size=50, lr=0.05)
-    model = recipe.model()
+    model = RECIPE.model()
     before = [parameter.clone() for parameter in model.parameters()]
     for place, words in ((tmp_path, "must be a file, not a folder"), (tmp_path / "file" / "run.pt", "file")):
         with pytest.raises(OSError, match=words):
-            fit(model, garments, recipe=recipe, checkpoint=place, progress=False)
+            fit(model, garments, recipe=RECIPE, checkpoint=place, progress=False)
     assert all(map(torch.equal, model.parameters(), before))
 
 
