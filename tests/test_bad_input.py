@@ -85,9 +85,8 @@ SPECIAL = {
 OTHERS = [
     rf.ReceptiveField, rf.stack([3]).region, rf.stack([3]).center, cost.ledger(NET, (1, 32, 32)).to_csv, NET.forward,
     models.init_from, data.Images, SET.hold_out, training.Recipe, RECIPE.model, training.find_recipe,
-    training.History.load, training.History({}, {}, []).save, records.Record("r", **RECORD).compare,
-    records.t_interval, machine.find_device, machine.device_of, machine.find_precision, inference.to_dense,
-    models.from_torchvision, registry.find_experiment,
+    records.Record("r", **RECORD).compare, records.t_interval, machine.find_device, machine.device_of,
+    machine.find_precision, inference.to_dense, models.from_torchvision, registry.find_experiment,
 ]  # fmt: skip
 
 
@@ -148,7 +147,6 @@ def files(tmp_path_factory):
         patch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: None)
         patch.setenv("HOME", str(place))
         patch.setattr(torch, "compile", lambda network, **options: network)
-        training.History({}, {}, [{"test_accuracy": 0.5}]).save("history.json")
         torch.save({"weight": torch.zeros(3)}, "tensors.pt")
         PHOTOGRAPH.save("photo.png")
         Path("garments").mkdir()
@@ -252,7 +250,6 @@ def resume():
 
 
 READERS = {
-    "history.json": lambda: training.History.load("history.json"),
     "depth.json": read_record,
     "run.pt": resume,
     "tensors.pt": lambda: photo.predict(PHOTOGRAPH, "vgg11", weights="tensors.pt"),

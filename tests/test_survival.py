@@ -1,5 +1,6 @@
 """Runs that are killed, told to stop, or spread over processes end where an undisturbed run ends."""
 
+import json
 import os
 import random
 import signal
@@ -10,11 +11,11 @@ import time
 import pytest
 import torch
 
-from vgglab.training import History, checkpoint, fit
+from vgglab.training import checkpoint, fit
 from vgglab.training.recipe import Recipe
 
 SETTINGS = """
-import sys, torch
+import dataclasses, json, sys, torch
 from vgglab import data
 from vgglab.training.processes import Processes, leave
 from vgglab.training import Recipe, fit
@@ -27,7 +28,8 @@ torch.save(model.state_dict(), folder + "/initial.pt")
 history = fit(model, data.drawn_garments(601, 201), recipe=recipe, precision="float32", device="cpu",
               checkpoint=folder + "/run.pt", progress=False)
 if Processes("cpu").is_main:
-    history.save(folder + "/history.json")
+    with open(folder + "/history.json", "w") as file:
+        json.dump(dataclasses.asdict(history), file)
     torch.save(model.state_dict(), folder + "/weights.pt")
 leave()
 """
@@ -49,8 +51,8 @@ def finish(process):
 
 
 def results(folder):
-    history = History.load(folder / "history.json")
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in history.epochs]
+    epochs = json.loads((folder / "history.json").read_text())["epochs"]
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in epochs]
     return torch.load(folder / "weights.pt", weights_only=True), rows
 
 

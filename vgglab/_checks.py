@@ -60,12 +60,10 @@ def _check_of(hint: Any) -> Check | None:
         return partial(choice, accepted=parts)
     if origin in (Union, UnionType):
         checks = [check for part in parts if (check := _check_of(part))]
-        return partial(_unless_none, checks[0]) if checks and type(None) in parts else None
+        if checks and type(None) in parts:
+            return lambda name, value: None if value is None else checks[0](name, value)
+        return None
     return {bool: flag, nn.Module: module}.get(hint)
-
-
-def _unless_none(check: Check, name: str, value: Any) -> Any:
-    return None if value is None else check(name, value)
 
 
 def _is(kind: type, value: Any) -> bool:
@@ -114,12 +112,13 @@ def number(
     return float(_bounded(name, value, at_least, at_most, above))
 
 
-def pair(name: str, value: Any, at_least: int | None = None) -> tuple[int, int]:
-    """Return a pair from one integer or two; raise TypeError or ValueError otherwise."""
+def pair(name: str, value: Any, at_least: int | None = None, rising: bool = False) -> tuple[int, int]:
+    """Return a pair from one integer or two, the second at least the first if rising; raise TypeError or ValueError."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{name} must be an integer or a pair of them, not {shown(value)}")
-    return integer(name, values[0], at_least), integer(name, values[1], at_least)
+    first = integer(name, values[0], at_least)
+    return first, integer(f"the second of {name}", values[1], first if rising else at_least)
 
 
 def choice(name: str, value: Any, accepted: Iterable[Any]) -> Any:

@@ -30,7 +30,7 @@ def train(options: Namespace) -> None:
             seed=options.seed, checkpoint=options.out / "checkpoint.pt",
         )  # fmt: skip
         if processes.is_main:
-            history.save(options.out / "history.json")
+            write_text(options.out / "history.json", json.dumps(asdict(history), indent=1) + "\n")
             with replacing(options.out / "weights.pt") as temporary:
                 checkpoint.write(model.state_dict(), temporary)
         results = {

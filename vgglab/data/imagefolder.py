@@ -176,7 +176,8 @@ def _cut(
 ) -> tuple[Tensor, Tensor]:
     """One square of size pixels from each of some pictures, (path, place in the order): their pixels and tints.
 
-    pixels are uint8 (B, 3, size, size), tints (B, 3) what is to be added to values from 0 to 1.
+    pixels are uint8 (B, 3, size, size), tints (B, 3) what is to be added to values from 0 to 1: the columns of tint,
+    each times a draw from N(0, 0.1). Source: section 4.1 of the AlexNet paper (Krizhevsky, Sutskever and Hinton 2012).
     """
     pixels = torch.empty(len(jobs), size, size, 3, dtype=torch.uint8)
     tints = torch.zeros(len(jobs), 3)
@@ -191,16 +192,8 @@ def _cut(
             crop = ImageOps.mirror(crop)
         pixels[row] = _pixels(crop)
         if "rgb" in augment:
-            tints[row] = random_tint(tint, generator)
+            tints[row] = tint @ torch.tensor([generator.gauss(0, 0.1) for _ in range(3)])
     return pixels.permute(0, 3, 1, 2), tints
-
-
-def random_tint(tint: Tensor, generator: random.Random) -> Tensor:
-    """Return a random shift (3,) of red, green and blue: the columns of tint, each times a draw from N(0, 0.1).
-
-    Source: section 4.1 of the AlexNet paper (Krizhevsky, Sutskever and Hinton 2012).
-    """
-    return tint @ torch.tensor([generator.gauss(0, 0.1) for _ in range(3)])
 
 
 def whole(path: str) -> Tensor:

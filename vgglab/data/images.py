@@ -20,18 +20,8 @@ LARGEST_PADDED = 32
 MEAN, STD = 0.2860, 0.3530
 
 Pixels = Annotated[Tensor, partial(checks.tensor, floating=False, empty=True)]
+Scales = Annotated[Any, partial(checks.pair, at_least=1, rising=True)]  # one side in pixels, or (smallest, largest)
 Batch = tuple[Tensor, Tensor]  # x and its labels
-
-
-def smallest_and_largest(name: str, value: Any) -> tuple[int, int]:
-    """Return (smallest, largest) side in pixels from one integer or two; raise TypeError or ValueError otherwise."""
-    smallest, largest = checks.pair(name, value, at_least=1)
-    if largest < smallest:
-        raise ValueError(f"{name} must be one side or (smallest, largest), not {checks.shown(value)}")
-    return smallest, largest
-
-
-Scales = Annotated[Any, smallest_and_largest]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +33,15 @@ class Images:
     classes: tuple[str, ...] = CLASSES
 
     def __post_init__(self) -> None:
-        pixels, labels = (
-            checks.tensor("pixels", self.pixels, None, False),
-            checks.tensor("labels", self.labels, None, False),
-        )
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
-            raise ValueError(f"pixels must be uint8 (N, C, H, W), not {pixels.dtype} {tuple(pixels.shape)}")
-        if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
-            raise ValueError(f"labels must be int64 ({len(pixels)},), not {labels.dtype} {tuple(labels.shape)}")
+        pixels = checks.tensor("pixels", self.pixels, floating=False, empty=True)
+        labels = checks.tensor("labels", self.labels, "N", floating=False, empty=True)
+        if (pixels.dtype, labels.dtype) != (torch.uint8, torch.int64):
+            raise TypeError(f"pixels must be uint8 and labels int64, not {pixels.dtype} and {labels.dtype}")
         count = len(checks.sequence("classes", self.classes))
-        if not ((labels >= 0) & (labels < count)).all():
-            raise ValueError(f"labels must be from 0 to {count - 1}, one number for each of the classes")
+        if len(labels) != len(pixels) or not ((labels >= 0) & (labels < count)).all():
+            raise ValueError(
+                f"labels must be {len(pixels)} numbers from 0 to {count - 1}, as there are pixels and classes"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -17,7 +17,7 @@ from vgglab.machine import Precision
 from vgglab.training.processes import Processes
 from vgglab.training.recipe import Recipe, find_recipe
 from vgglab.training.run import History, Run
-from vgglab.training.testing import Evaluation, Tester, class_scores, enough_memory, fewest, own_size
+from vgglab.training.testing import Evaluation, Tester, class_scores, enough_memory, own_size
 
 
 def _splits(name: str, value: Any) -> Splits:
@@ -96,5 +96,5 @@ def evaluate(
     arithmetic = machine.find_precision(precision, machine.device_of(model))
     with enough_memory(chosen.batch_size):
         tester = Tester(model, chosen, size, arithmetic)
-        tester.try_on(images[: fewest(len(images), chosen.batch_size)])
+        tester.try_on(images)
         return tester.test(images)

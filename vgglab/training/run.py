@@ -1,6 +1,5 @@
 """One training run, durable and spread over processes, and its History."""
 
-import json
 import math
 import signal
 import time
@@ -16,8 +15,6 @@ from torch import Tensor, nn
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab._checks import FilePath
-from vgglab._files import write_text
 from vgglab.data import Splits
 from vgglab.data.images import Batch, derived_seed
 from vgglab.training import checkpoint as checkpoints
@@ -38,21 +35,6 @@ class History:
     recipe: dict[str, Any]
     environment: dict[str, Any]
     epochs: list[dict[str, Any]]
-
-    def save(self, path: FilePath) -> None:
-        """Write the history as JSON, under a temporary name first."""
-        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: FilePath) -> "History":
-        """Read a history that save wrote; raises ValueError for another file."""
-        try:
-            history = cls(**json.loads(checks.path("path", path).read_text(encoding="utf-8")))
-            if not all(isinstance(part, dict) for part in (history.recipe, history.environment, *history.epochs)):
-                raise TypeError("its recipe, its environment or one of its epochs is something else")
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path} is not a saved History: {error}") from None
-        return history
 
     @property
     def accuracy(self) -> float:
@@ -107,13 +89,12 @@ class Run:
     def prepare(self) -> None:
         """Bring the model to the device, try it, and take up the run where its checkpoint left it, if there is one."""
         self.model.to(self.device)
-        recipe, test = self.recipe, self.splits.test
-        few = test[: fewest(len(test), recipe.batch_size, self.processes.world_size)]
+        recipe = self.recipe
         self.tester = Tester(self.model, recipe, recipe.size, self.precision)
-        self.tester.try_on(few)  # a network may make some of its weights when it runs first
+        self.tester.try_on(self.splits.test, self.processes.world_size)  # lets a network make weights at its first run
         try:
             self.model.to(memory_format=self.tester.layout)
-            self.tester.test(few)
+            self.tester.test(self.tester.few)
         except ValueError:
             self.model.to(memory_format=torch.contiguous_format)
         self.try_a_single_image()
@@ -133,9 +114,11 @@ class Run:
         count, size, together = len(self.splits.train), self.recipe.batch_size, self.processes.world_size
         if fewest(count, size, together) > 1 or together > 1 and self.device.type == "cuda":
             return
-        modules = list(self.model.modules())
-        buffers = [(module, *named) for module in modules for named in module.named_buffers(recurse=False)]
-        before = [buffer.clone() for *_, buffer in buffers]
+        buffers = [
+            (module, name, buffer, buffer.clone())
+            for module in self.model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
         try:
             with mode(self.model, training=True):
                 x, _ = next(self.splits.train[:1].stream(1, self.recipe.size))
@@ -147,8 +130,8 @@ class Run:
                 f"{together} processes. Take another batch_size, or another number of images"
             ) from error
         finally:
-            for (module, name, buffer), values in zip(buffers, before, strict=True):
-                setattr(module, name, buffer.copy_(values))  # which the network may have replaced
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer.copy_(before))  # which the network may have replaced
 
     def begin_epoch(self) -> None:
         self.epoch, self.step = len(self.history.epochs), 0

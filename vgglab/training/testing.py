@@ -37,19 +37,20 @@ class Tester:
         self.model, self.recipe, self.size, self.precision = model, recipe, size, precision
         self.device, self.layout = machine.device_of(model), torch.channels_last
 
-    def try_on(self, images: Any) -> None:
-        """Test on images once, and find how they are to lie in memory.
+    def try_on(self, images: Any, processes: int = 1) -> None:
+        """Test on the fewest images that a step of one of the processes has, and find how they are to lie in memory.
 
         That is channels last, the faster way, but where the network views a map as a row. Raises ValueError where it
         does not run.
         """
+        self.few = images[: fewest(len(images), self.recipe.batch_size, processes)]
         try:
-            self.test(images)
+            self.test(self.few)
         except ValueError as error:
-            if "view size is not compatible" not in str(error) or self.layout == torch.contiguous_format:
+            if "view size is not compatible" not in str(error):
                 raise
             self.layout = torch.contiguous_format
-            self.test(images)
+            self.test(self.few)
 
     @torch.no_grad()
     def test(self, images: Any, processes: Processes | None = None) -> Evaluation:
