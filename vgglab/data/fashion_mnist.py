@@ -136,12 +136,12 @@ def _read(folder: Path, name: str) -> Tensor:
 
 def _download(allowed: bool) -> Path:
     """Fetch the four files into the user's cache, one process after the other, and return the folder."""
-    from filelock import FileLock
-    from torchvision.datasets import FashionMNIST
-
     folder, reason = _cache(), "downloading was not allowed"
     try:
         if allowed:
+            from filelock import FileLock
+            from torchvision.datasets import FashionMNIST
+
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"), tempfile.TemporaryDirectory(dir=folder) as part, network_timeout():
                 if not _complete(folder):
