@@ -1,4 +1,4 @@
-"""A photograph's top five, by torchvision's networks from files of weights, good and hostile; damaged are in test_bad_input."""
+"""A photograph's top five, by torchvision's networks from files of weights; test_bad_input damages such files."""
 
 import os
 import shutil
