@@ -223,12 +223,6 @@ def test_a_finished_training_is_not_repeated_when_its_testing_was_stopped(garmen
     assert not list(tmp_path.glob("*.scratch*"))
 
 
-def test_the_command_runs_reports_and_refuses(garments, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(data, "load", lambda name: garments)
-    monkeypatch.setitem(EXPERIMENTS, "depth", tiny())
-    main(["experiment", "depth", "--seeds", "1", "--records", str(tmp_path)])
-    assert "A against B: no difference that these runs can show (one pair" in capsys.readouterr().out
-    record = records.load_record("depth", folder=tmp_path)
-    assert len(record.runs) == 2 and record.runs[0]["configuration"]["recipe"]["config"] == "A"
+def test_the_command_refuses_no_seeds():
     with pytest.raises(SystemExit, match="python -m vgglab: seeds must be at least 1, not 0"):
         main(["experiment", "depth", "--seeds", "0"])

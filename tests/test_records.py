@@ -48,6 +48,7 @@ def test_verdicts_say_which_is_better_and_by_how_much_or_that_they_cannot_tell()
     assert better.difference == pytest.approx(2.0) and worse.difference == pytest.approx(-2.0)
     assert better.verdict == worse.verdict == "B is better by 2.00 points (95 % interval 1.75 to 2.25)"
     assert record.compare("C", "A").verdict.startswith("no difference that these runs can show (95 % interval -2.54 to")
+    assert "(one pair of runs has no interval)" in record_of({"A": [0.9], "B": [0.8]}).compare("A", "B").verdict
 
 
 def test_a_table_has_a_row_for_each_network_and_way_of_testing_and_a_line_says_where_it_is_from():

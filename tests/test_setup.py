@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import buttons
 import nbformat
@@ -205,56 +207,56 @@ def clone(tmp_path):
     return folder
 
 
-def start_make(folder, *arguments):
+def make(folder, *arguments):
+    """The exit status of make and what it printed."""
     outer = {"MAKEFLAGS", "MAKELEVEL", "TORCH"}  # of the make that runs the tests
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     command = ["make", ".venv/ready", "PYTHON=./python", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=PIPE, stderr=STDOUT, text=True, timeout=60)
+    return done.returncode, done.stdout
 
 
-def make(folder, *arguments):
-    """The exit status of make, what it printed, and the steps of the set-up that it did."""
+def steps(folder):
+    """The steps of the set-up that were done since this was last asked."""
+    done = (folder / "log").read_text().splitlines()
     (folder / "log").write_text("")
-    process = start_make(folder, *arguments)
-    printed, _ = process.communicate(timeout=60)
-    return process.returncode, printed, (folder / "log").read_text().splitlines()
+    return done
 
 
 def test_a_set_up_that_was_cut_off_goes_on_and_one_that_is_done_is_left_alone(clone):
     (clone / ".venv" / "bin").mkdir(parents=True)  # cut off before the virtual environment was whole
     (clone / "offline").touch()
-    code, printed, steps = make(clone)
-    assert code and "cut off: it is made anew" in printed
-    assert steps[0] == "venv" and len(steps) == 2
+    code, printed = make(clone)
+    begun = steps(clone)
+    assert code and "cut off: it is made anew" in printed and begun[0] == "venv" and len(begun) == 2
     (clone / "offline").unlink()
-    code, printed, rest = make(clone)
-    assert code == 0 and rest[0] == steps[1] and len(rest) == 3 and "anew" not in printed
+    code, printed = make(clone)
+    rest = steps(clone)
+    assert code == 0 and rest[0] == begun[1] and len(rest) == 3 and "anew" not in printed
     assert "--editable .[lab]" in rest[1] and "--no-deps" in rest[2]
-    assert make(clone)[::2] == (0, [])
+    assert make(clone)[0] == 0 and steps(clone) == []
 
 
 def test_a_clone_that_was_moved_is_set_up_again(clone):
     make(clone)
     moved = clone.rename(clone.with_name("moved to a name with spaces"))
-    code, printed, steps = make(moved)
-    assert code == 0 and "made for another folder" in printed and steps[0] == "venv"
+    steps(moved)
+    code, printed = make(moved)
+    assert code == 0 and "made for another folder" in printed and steps(moved)[0] == "venv"
     assert str(moved) in (moved / ".venv" / "bin" / "activate").read_text()
-    assert make(moved)[::2] == (0, [])
+    assert make(moved)[0] == 0 and steps(moved) == []
 
 
 def test_two_set_ups_at_once_wait_for_each_other(clone):
-    processes = [start_make(clone) for _ in range(2)]
-    printed = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sorted("Waiting for another make" in text for text in printed) == [False, True]
-    assert (clone / "log").read_text().count("venv\n") == 1 and (clone / "log").read_text().count("pip ") == 3
+    with ThreadPoolExecutor(2) as pool:
+        codes, printed = zip(*pool.map(make, [clone, clone]), strict=True)
+    assert codes == (0, 0) and sorted("Waiting for another make" in text for text in printed) == [False, True]
+    assert [step.split()[0] for step in steps(clone)] == ["venv", "pip", "pip", "pip"]
 
 
 def test_pytorch_for_the_cpu_is_taken_first_where_it_is_asked_for(clone):
-    code, printed, steps = make(clone, "TORCH=cpu")
+    code, printed = make(clone, "TORCH=cpu")
     assert code == 0 and "about 2 GB with PyTorch for the CPU alone" in printed
-    assert steps[2].endswith("--no-deps --index-url https://download.pytorch.org/whl/cpu torch torchvision")
-    code, printed, steps = make(clone, "TORCH=gpu")
-    assert code and "TORCH must be cpu, or left out, not gpu" in printed and not steps
+    assert steps(clone)[2].endswith("--no-deps --index-url https://download.pytorch.org/whl/cpu torch torchvision")
+    code, printed = make(clone, "TORCH=gpu")
+    assert code and "TORCH must be cpu, or left out, not gpu" in printed and not steps(clone)
