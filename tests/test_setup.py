@@ -164,16 +164,16 @@ def test_the_workflow_tests_every_python_and_runs_the_lessons_elsewhere_too():
 
 
 def test_buttons_lead_to_the_lessons_and_are_put_in_once(tmp_path):
-    (tmp_path / "notebooks").mkdir()
+    lesson = tmp_path / "notebooks" / "00_start_here.ipynb"
+    lesson.parent.mkdir()
     cells = [nbformat.v4.new_markdown_cell("# 00", id="title"), nbformat.v4.new_code_cell("1", id="one")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "00_start_here.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), lesson)
     (tmp_path / "README.md").write_text("# vgglab\n\nA course.\n\nMore.\n")
     for repository in ("old/name", "owner/course"):
         buttons.main(repository, tmp_path)
-    readme = (tmp_path / "README.md").read_text()
+    readme, notebook = (tmp_path / "README.md").read_text(), nbformat.read(lesson, 4)
     assert readme.count("[![Open in") == 2 and readme.endswith("\n\nA course.\n\nMore.\n") and "old/name" not in readme
     assert "github/owner/course/blob/main/notebooks/00_start_here.ipynb" in readme
-    notebook = nbformat.read(tmp_path / "notebooks" / "00_start_here.ipynb", 4)
     assert [cell.id for cell in notebook.cells] == ["title", "buttons", "install", "one"]
     assert "git+https://github.com/owner/course" in notebook.cells[2].source
     with pytest.raises(SystemExit, match="OWNER/NAME"):
