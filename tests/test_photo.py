@@ -105,9 +105,11 @@ def test_a_file_of_anything_but_the_weights_of_the_network_is_refused(state, rea
         predict(photo, "vgg11", weights=tmp_path / "weights.pth")
 
 
-def test_no_more_classes_are_given_than_there_are(photo):
+def test_more_classes_than_there_are_and_a_missing_file_are_refused(photo):
     with pytest.raises(ValueError, match="top must be at most 1000, .*not 1001"):
         predict(photo, top=1001)
+    with pytest.raises(FileNotFoundError, match="weights: there is no file nowhere.pth"):
+        predict(photo, weights="nowhere.pth")
 
 
 @pytest.mark.parametrize("download, reason", [(True, r"downloading failed \(.*no network"), (False, "not allowed")])
