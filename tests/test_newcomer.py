@@ -5,12 +5,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import nbformat
+import newcomer
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import newcomer  # noqa: E402
-
 UNSPOILT = """\
 import os, urllib.error, urllib.request
 from pathlib import Path

@@ -2,11 +2,9 @@
 
 import itertools
 import json
-import math
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from vgglab.course.experiments import records, runner
 from vgglab.course.experiments.registry import EXPERIMENTS
@@ -26,13 +24,6 @@ def record_of(accuracies, measure="accuracy"):
             results = {"results": {measure: accuracy}, "learned": accuracy > 0.2, "seconds": 2.0 + seed}
             runs.append({**RUN, **results, "network": network, "seed": seed, "machine": machine})
     return records.Record("test", "garments", {}, {}, runs)
-
-
-def test_the_t_interval_is_scipys():
-    values = [0.3, -0.2, 0.5, 0.9, 0.1]
-    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert records.t_interval(values) == pytest.approx((expected.low, expected.high))
-    assert records.t_interval([1.0]) == (-math.inf, math.inf)
 
 
 def test_the_bootstrap_is_that_of_all_resamples():
@@ -57,27 +48,17 @@ def test_verdicts_say_which_is_better_and_by_how_much_or_that_they_cannot_tell()
     assert better.difference == pytest.approx(2.0) and worse.difference == pytest.approx(-2.0)
     assert better.verdict == worse.verdict == "B is better by 2.00 points (95 % interval 1.75 to 2.25)"
     assert record.compare("C", "A").verdict.startswith("no difference that these runs can show (95 % interval -2.54 to")
+    assert "(one pair of runs has no interval)" in record_of({"A": [0.9], "B": [0.8]}).compare("A", "B").verdict
 
 
-def test_pairing_by_seed_finds_what_unpaired_runs_would_not():
-    record = record_of({"A": [0.80, 0.85, 0.90], "B": [0.81, 0.861, 0.909]})
-    assert record.compare("B", "A").low > 0
-    assert scipy.stats.ttest_ind([0.80, 0.85, 0.90], [0.81, 0.861, 0.909]).pvalue > 0.5
-
-
-def test_a_table_has_a_row_for_each_network_and_way_of_testing():
+def test_a_table_has_a_row_for_each_network_and_way_of_testing_and_a_line_says_where_it_is_from():
     (row, other) = record_of({"A": [0.9, 0.8], "B": [0.1, 0.1]}).table()
     assert (row["row"], row["runs"], row["learned"], other["learned"]) == ("A", 2, 2, 0)
     assert (row["parameters"], row["macs"], row["seconds"]) == (10, 20, 2.5)
     assert row["accuracy"] == pytest.approx(0.85) and row["low"] < 0.85 < row["high"]
-    (row,) = record_of({"A, warm start": [0.5, 0.6]}, "dense").table()
-    assert row["row"] == "A, warm start, dense" and row["runs"] == 2
-
-
-def test_provenance_names_machine_days_and_data():
-    assert record_of({"A": [0.9, 0.8]}).provenance == (
-        "record test: 2 runs, 2026-01-01 to 2026-01-02, abacus, torch 2.0, garments"
-    )
+    record = record_of({"A, warm start": [0.5, 0.6]}, "dense")
+    assert [row["row"] for row in record.table()] == ["A, warm start, dense"]
+    assert record.provenance == "record test: 2 runs, 2026-01-01 to 2026-01-02, abacus, torch 2.0, garments"
 
 
 def test_seeds_without_a_partner_do_not_count():
@@ -89,16 +70,13 @@ def test_seeds_without_a_partner_do_not_count():
         record.compare("A", "B")
 
 
-def test_what_is_no_record_and_what_is_not_in_it_is_named(tmp_path, garments):
-    with pytest.raises(ValueError, match="b must be one of 'A', 'B', not 'Z'"):
-        record_of({"A": [0.9], "B": [0.8]}).compare("A", "Z")
+def test_a_missing_record_is_named_with_its_command_and_another_file_is_not_written_over(tmp_path, garments):
     with pytest.raises(FileNotFoundError, match="python -m vgglab experiment depth --size gpu makes them"):
         records.load_record("depth", "gpu", tmp_path)
     (tmp_path / "depth.json").write_text('{"a": 1}')
     with pytest.raises(ValueError, match="depth.json is not the record of an experiment"):
-        records.load_record("depth", folder=tmp_path)
-    with pytest.raises(ValueError, match="depth.json is not the record of an experiment"):
         runner.run(EXPERIMENTS["depth"], garments, tmp_path / "depth.json")
+    assert (tmp_path / "depth.json").read_text() == '{"a": 1}'
 
 
 def test_your_own_records_are_found_before_the_shipped_ones(tmp_path, monkeypatch):
