@@ -338,7 +338,7 @@ def test_no_slip_lies_within_the_tolerance_of_what_is_right(name):
     for part in JUDGES[name].parts:
         if not isinstance(part.truth, str):
             assert part.judge(part.truth, "") is None and part.slips
-            for slip, line in part.slips.items():
+            for slip, line in part.slips:
                 rounded = round(slip / part.step) * part.step if part.step else slip
                 assert not part.fits(number(slip), part.truth) and not part.fits(number(rounded), part.truth), slip
                 assert part.judge(slip, "") == line

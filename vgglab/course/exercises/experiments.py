@@ -41,14 +41,15 @@ def compared(answer: Answer) -> Complaint:
 EXERCISES: dict[str, Judge] = {
     "EX-1": Values(
         "mean ± t · spread / √5: which t do five seeds need?",
-        low=Value(LOW, {0.16: "1.96 is for many seeds", -0.14: "√5 is missing"}, step=0.01),
-        high=Value(HIGH, {0.44: "1.96 is for many seeds", 0.74: "√5 is missing"}, step=0.01),
+        low=Value(LOW, (0.16, "1.96 is for many seeds"), (-0.14, "√5 is missing"), step=0.01),
+        high=Value(HIGH, (0.44, "1.96 is for many seeds"), (0.74, "√5 is missing"), step=0.01),
     ),
     "EX-2": Values(
         "the smallest n with t / √n · 0.4 below 0.3, and t itself depends on n",
         seeds=Value(
             next(n for n in range(2, 100) if t_quantile(n - 1) / math.sqrt(n) * 0.4 < 0.3),
-            {7: "1.96 in place of t gives that; with few seeds t is larger", 9: "its interval still reaches 0.31"},
+            (7, "1.96 in place of t gives that; with few seeds t is larger"),
+            (9, "its interval still reaches 0.31"),
         ),
     ),
     "EX-3": Measured('a list of labels of findings: check("EX-3", answer, findings)', significant, Mapping),

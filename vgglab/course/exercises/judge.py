@@ -1,16 +1,16 @@
 """How answers are judged: a judge takes an answer and returns None if it is right, else what is wrong with it.
 
-An exercise is one entry: where to look, and the parts of its answer by their names, each with its right value and what
-typical slips give; or a function's call, the reference that it is held against, and what both are tried on.
+An exercise is one entry: where to look, and the parts of its answer by their names, each with its right value and the
+wrong ones of typical slips; or a function's call, the reference that it is held against, and what both are tried on.
 """
 
 import copy
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
 from itertools import permutations
 from types import FrameType
@@ -47,34 +47,30 @@ class TimeUp(BaseException):
     """The check has taken too long; no Exception, so that a learner's except does not take it."""
 
 
-@dataclass(frozen=True)
 class Value:
-    """One number or word ("bottom or lower") of an answer, or what computes it, and {wrong one: what went wrong}.
+    """One number or word ("bottom or lower") of an answer: right, or what computes it, and (wrong, what went wrong).
 
     step: the place to which a number may be rounded, 0.01 for two decimals; 0 where every digit counts.
     unit: "%", "share" or "GB", of which shares, per cent and GiB are told apart. within: how far off a search may end.
     """
 
-    right: Any
-    wrong: Mapping[Any, str] | Callable[[], Mapping[Any, str]] = field(default_factory=dict)
-    step: float = 0
-    unit: str = ""
-    within: float = 0
+    def __init__(self, right: Any, *slips: tuple[Any, str], step: float = 0, unit: str = "", within: float = 0) -> None:
+        self.right, self._slips, self.step, self.unit, self.within = right, slips, step, unit, within
 
     @property
     def truth(self) -> Any:
-        return self.right() if callable(self.right) else self.right
+        return _computed(self.right)
 
     @property
-    def slips(self) -> Mapping[Any, str]:
-        return self.wrong() if callable(self.wrong) else self.wrong
+    def slips(self) -> list[tuple[Any, str]]:
+        return [(_computed(wrong), line) for wrong, line in self._slips]
 
     def judge(self, answer: Answer, form: str) -> Complaint:
         """Return None for a right answer, else what is known about the slip, which may be ""."""
         right = self.truth
         if not isinstance(right, (int, float)):
             found = word(answer, form)
-            return None if found in right.casefold().split(" or ") else self.slips.get(found, "")
+            return None if found in right.casefold().split(" or ") else dict(self.slips).get(found, "")
         given = number(answer, form)
         if given.percent and self.unit not in ("%", "share"):
             raise Unreadable
@@ -82,7 +78,7 @@ class Value:
             given = given.times(0.01)
         if self.fits(given, right):
             return None
-        known = (line for wrong, line in self.slips.items() if self.fits(given, wrong))
+        known = (line for wrong, line in self.slips if self.fits(given, wrong))
         return next(known, None) or self._rounded(given, right) or self._other_unit(given, right)
 
     def fits(self, given: Number, right: float) -> bool:
@@ -245,6 +241,10 @@ def time_limit(seconds: float) -> Iterator[None]:
 def random(*shape: int, seed: int = 0) -> Tensor:
     """Return a float32 tensor of normal random numbers that depend on shape and seed alone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+
+def _computed(value: Any) -> Any:
+    return value() if callable(value) else value
 
 
 def _differ(result: Answer, expected: Tensor | float) -> Complaint:

@@ -57,10 +57,10 @@ def moved(found: list[float], before: list[float], pixels: list[str]) -> Complai
 EXERCISES: dict[str, Judge] = {
     "NB-1": Values(
         "how often does a window of 11 fit with stride 4, and then a window of 3 with stride 2?",
-        layer_1=Value(SIDES[0], {55: "that is from 227", 56: "that needs padding, which this layer has not"}),
-        pooling_1=Value(SIDES[1], {27: UP}),
-        pooling_2=Value(SIDES[2], {13: UP}),
-        pooling_3=Value(SIDES[3], {6: UP}),
+        layer_1=Value(SIDES[0], (55, "that is from 227"), (56, "that needs padding, which this layer has not")),
+        pooling_1=Value(SIDES[1], (27, UP)),
+        pooling_2=Value(SIDES[2], (13, UP)),
+        pooling_3=Value(SIDES[3], (6, UP)),
     ),
     "NB-2": Function(
         "grouped_conv(x, weight, groups)",
@@ -73,18 +73,17 @@ EXERCISES: dict[str, Judge] = {
         "how many convolutions has the module, and what does each of them get to see?",
         parameters=Value(
             FULL + BIASES,
-            {
-                FULL: "the biases are missing",
-                832 * 384 + 9 * 832 * 320 + 25 * 832 * 128 + 832: "what do the 3x3 and the 5x5 get to see?",
-                1_072_000: "that is the paper's, which we could not reproduce: count them",
-            },
+            (FULL, "the biases are missing"),
+            (832 * 384 + 9 * 832 * 320 + 25 * 832 * 128 + 832, "what do the 3x3 and the 5x5 get to see?"),
+            (1_072_000, "that is the paper's, which we could not reproduce: count them"),
         ),
     ),
     "NB-4": Values(
         "how many weights has each of the three layers of a bottleneck?",
         times=Value(
             TWO / BOTTLENECK,
-            {TWO / BOTTLENECK / 2: "two 3x3, not one", BOTTLENECK / TWO: "that is the other way round"},
+            (TWO / BOTTLENECK / 2, "two 3x3, not one"),
+            (BOTTLENECK / TWO, "that is the other way round"),
             step=0.1,
         ),
     ),

@@ -50,44 +50,40 @@ EXERCISES: dict[str, Judge] = {
         "what is the field before the first layer, and by how much does each layer widen it?",
         width_in_pixels=Value(
             stack([3] * 5).size[0],
-            {
-                15: "that would be five windows side by side, but they overlap",
-                243: "that would be five layers with stride 3",
-                10: "that is what the five layers add; to what?",
-            },
+            (15, "that would be five windows side by side, but they overlap"),
+            (243, "that would be five layers with stride 3"),
+            (10, "that is what the five layers add; to what?"),
         ),
     ),
     "RF-2": Values(
         "in r = (r - 1) * stride + kernel, what do a pooling and a convolution each make of r?",
         width_in_pixels=Value(
             fields("E")["pool5"].size[0],
-            {
-                fields("D")["pool5"].size[0]: "that is VGG-16's; E has more convolutions",
-                fields("E")["conv5_4"].size[0]: "the last pooling widens it, too",
-                124: "from the top, the last block comes first",
-            },
+            (fields("D")["pool5"].size[0], "that is VGG-16's; E has more convolutions"),
+            (fields("E")["conv5_4"].size[0], "the last pooling widens it, too"),
+            (124, "from the top, the last block comes first"),
         ),
     ),
     "RF-3": Values(
         "how wide is the window of a 3x3 with dilation d, and by how much does it widen a field?",
-        width=Value(DILATED, {30: "that is what the layers add; to what?", 9: "that is without dilation"}),
-        number_of_layers=Value((DILATED - 1) // 2, {4: "without dilation four see 9", 16: "start from a field of 1"}),
+        width=Value(DILATED, (30, "that is what the layers add; to what?"), (9, "that is without dilation")),
+        number_of_layers=Value((DILATED - 1) // 2, (4, "without dilation four see 9"), (16, "start from a field of 1")),
     ),
     "RF-4": Values(
         "go through fields in order until a size reaches 56; the jump is the stride of that field",
-        name_of_the_layer=Value(WHOLE, {"pool3": "its units see less", "conv4_2": "a layer before it sees 56, too"}),
+        name_of_the_layer=Value(WHOLE, ("pool3", "its units see less"), ("conv4_2", "a layer before it sees 56, too")),
         jump=Value(
             JUMP,
-            {
-                1: "that is the layer's own stride; three poolings lie before it",
-                7: "the jump is the distance from one field's centre to the next one's",
-                fields("D")["conv4_1"].size[0]: "that is the size of its field",
-            },
+            (1, "that is the layer's own stride; three poolings lie before it"),
+            (7, "the jump is the distance from one field's centre to the next one's"),
+            (fields("D")["conv4_1"].size[0], "that is the size of its field"),
         ),
     ),
     "RF-5": Values(
         "how wide is the field after the two given layers, and what does a 3x3 add behind them?",
-        layers=Value(ENOUGH, {45: "the two strides make each add more", 11: "they see 99 pixels", 13: "one too many"}),
+        layers=Value(
+            ENOUGH, (45, "the two strides make each add more"), (11, "they see 99 pixels"), (13, "one too many")
+        ),
     ),
     "RF-6": Function(
         "split(kernel)",

@@ -47,16 +47,14 @@ EXERCISES: dict[str, Judge] = {
         "where is it bright above and black below?",
         which_edge=Value(
             "bottom or lower",
-            {
-                "top": "at the top the black is above: the answer is negative, and ReLU takes it away",
-                "left": "the columns of this filter are all alike",
-                "right": "the columns of this filter are all alike",
-            },
+            ("top", "at the top the black is above: the answer is negative, and ReLU takes it away"),
+            ("left", "the columns of this filter are all alike"),
+            ("right", "the columns of this filter are all alike"),
         ),
     ),
     "SEE-2": Values(
         "the image begins at row and column 0",
-        pixels=Value(25, {64: "that is the whole crop; a part of it lies outside", 5: "that is one side of it"}),
+        pixels=Value(25, (64, "that is the whole crop; a part of it lies outside"), (5, "that is one side of it")),
     ),
     "SEE-3": Measured(
         'recall and precision: check("SEE-3", (recall, precision), matrix)', recall_and_precision, Tensor

@@ -72,20 +72,18 @@ def near_the_best(answer: Answer, found: Mapping[Any, Any], by_scale: Mapping[st
 EXERCISES: dict[str, Judge] = {
     "TE-1": Values(
         "how large are the maps that reach the first FC layer, and how large is its window?",
-        rows=Value(output_size(480 // 32, 7), {15: "the window of 7 is missing", 2: "the window moves by one"}),
-        columns=Value(output_size(640 // 32, 7), {20: "the window of 7 is missing", 2: "the window moves by one"}),
+        rows=Value(output_size(480 // 32, 7), (15, "the window of 7 is missing"), (2, "the window moves by one")),
+        columns=Value(output_size(640 // 32, 7), (20, "the window of 7 is missing"), (2, "the window moves by one")),
     ),
     "TE-2": Values(
         "what does one crop of 224 cost, and what dense evaluation at 384 without its mirror image?",
         times=Value(
             lambda: 36 * multiply_adds(224) / multiply_adds(384),
-            {
-                36: "dense evaluation at 384 costs more than one crop",
-                5.62: "that dense count has the mirror image in it, the windows have not",
-                22.48: "those are the windows with their mirror images, and dense without",
-                0.089: "that is the other way round",
-                12.25: "those are the pixels: the FC layers cost, too",
-            },
+            (36, "dense evaluation at 384 costs more than one crop"),
+            (5.62, "that dense count has the mirror image in it, the windows have not"),
+            (22.48, "those are the windows with their mirror images, and dense without"),
+            (0.089, "that is the other way round"),
+            (12.25, "those are the pixels: the FC layers cost, too"),
             step=0.1,
         ),
     ),

@@ -33,7 +33,8 @@ EXERCISES: dict[str, Judge] = {
         "how many batches has one epoch? Then ten of them",
         steps=Value(
             10 * math.ceil(60_000 / 128),
-            {4680: "the last, smaller batch of each epoch counts too", 469: "that is one epoch"},
+            (4680, "the last, smaller batch of each epoch counts too"),
+            (469, "that is one epoch"),
         ),
     ),
     "TR-2": Function(
@@ -46,17 +47,17 @@ EXERCISES: dict[str, Judge] = {
         "which gradient does the second step find, and which the third?",
         distance=Value(
             0.1 * (1 + 2 + 3),
-            {
-                0.3: "that is with zero_grad: each step sees its own gradient alone",
-                0.7: "the sum grows, it does not double",
-                -0.6: "how far: a distance, without the sign",
-            },
+            (0.3, "that is with zero_grad: each step sees its own gradient alone"),
+            (0.7, "the sum grows, it does not double"),
+            (-0.6, "how far: a distance, without the sign"),
         ),
     ),
     "TR-4": Values(
         "one epoch for each configuration, the shallowest first, and the mean of the last losses",
         letter_of_the_configuration=Value(
-            "A or none", {"b": "does A learn? Look at the last losses", "e": "that is the deepest; which is the first?"}
+            "A or none",
+            ("b", "does A learn? Look at the last losses"),
+            ("e", "that is the deepest; which is the first?"),
         ),
     ),
 }

@@ -43,49 +43,41 @@ EXERCISES: dict[str, Judge] = {
         "how many channels enter and leave each of its three convolutions?",
         parameters=Value(
             NARROW + 2 * MIDDLE,
-            {
-                NARROW + 2 * MIDDLE - 3 * 256: "the biases are missing",
-                3 * MIDDLE: "how many channels arrive at the first of the three?",
-                NARROW + MIDDLE: "that is the block 3 of B, with two convolutions",
-            },
+            (NARROW + 2 * MIDDLE - 3 * 256, "the biases are missing"),
+            (3 * MIDDLE, "how many channels arrive at the first of the three?"),
+            (NARROW + MIDDLE, "that is the block 3 of B, with two convolutions"),
         ),
     ),
     "VB-2": Values(
         "in which block does each stand? It has as many channels in as out, and a bias for each",
-        first=Value(MIDDLE, {WIDE: "the first of them stands in block 3", 9 * 256**2: "its biases are missing"}),
-        second=Value(WIDE, {9 * 512**2: "its biases are missing"}),
-        third=Value(WIDE, {9 * 512**2: "its biases are missing"}),
+        first=Value(MIDDLE, (WIDE, "the first of them stands in block 3"), (9 * 256**2, "its biases are missing")),
+        second=Value(WIDE, (9 * 512**2, "its biases are missing")),
+        third=Value(WIDE, (9 * 512**2, "its biases are missing")),
     ),
     "VB-3": Values(
         "which layers stay as they are, and how many numbers arrive at the only FC layer?",
         parameters=Value(
             AVERAGED,
-            {
-                CONVOLUTIONS: "that is the convolutions alone",
-                CONVOLUTIONS + 25_089 * 1000: "how many numbers arrive when each map is averaged?",
-                AVERAGED - 1000: "the FC layer has biases, too",
-            },
+            (CONVOLUTIONS, "that is the convolutions alone"),
+            (CONVOLUTIONS + 25_089 * 1000, "how many numbers arrive when each map is averaged?"),
+            (AVERAGED - 1000, "the FC layer has biases, too"),
         ),
     ),
     "VB-4": Values(
         "take the table's total without ReLU for each image; which of the two grows with the batch?",
         gigabytes=Value(
             lambda: numbers()[0],
-            lambda: {
-                numbers("input")[0]: "the input counts, too",
-                numbers("MaxPool2d")[0]: "what the poolings give counts, too",
-                numbers(images=1)[0]: "that is one image",
-                numbers(images=128)[0]: "4 bytes a number, and the forward pass alone",
-            },
+            (lambda: numbers("input")[0], "the input counts, too"),
+            (lambda: numbers("MaxPool2d")[0], "what the poolings give counts, too"),
+            (lambda: numbers(images=1)[0], "that is one image"),
+            (lambda: numbers(images=128)[0], "4 bytes a number, and the forward pass alone"),
             step=0.01,
             unit="GB",
         ),
         times=Value(
             lambda: numbers()[1],
-            lambda: {
-                numbers(images=1)[1]: "that is one image",
-                numbers(images=256)[1]: "numbers, not bytes",
-            },
+            (lambda: numbers(images=1)[1], "that is one image"),
+            (lambda: numbers(images=256)[1], "numbers, not bytes"),
             step=1,
         ),
     ),
@@ -99,7 +91,9 @@ EXERCISES: dict[str, Judge] = {
         "count the parameters for several n; which is the last to fit?",
         n=Value(
             widest,
-            {12 / 64: "n, the number of 64ths, please", 13: "that has more than a million", 11: "one more still fits"},
+            (12 / 64, "n, the number of 64ths, please"),
+            (13, "that has more than a million"),
+            (11, "one more still fits"),
         ),
     ),
 }
