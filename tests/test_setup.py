@@ -72,22 +72,26 @@ for module in pkgutil.walk_packages(vgglab.__path__, "vgglab.", onerror=lambda n
     if not module.name.startswith("vgglab.course"):
         __import__(module.name)
 command_line().parse_args(["train"])
-for needs_extras in (lambda: main(["progress", "."]), lambda: __import__("vgglab.course")):
-    try:
-        needs_extras()
-    except (SystemExit, ImportError) as error:
-        print(error)
+main(["progress", "."])
+try:
+    main(["experiment", "--help"])
+except SystemExit as done:
+    assert done.code == 0
+try:
+    import vgglab.course.figures
+except ImportError as error:
+    print(error)
 """
 
 
-def test_all_but_the_course_works_without_extras_and_loads_little_and_the_course_names_its_own():
+def test_all_but_the_figures_works_without_extras_and_loads_little_and_the_course_names_its_own():
     absent = {name.replace("-", "_") for name in names(EXTRAS["course"] + EXTRAS["lab"])} - {"vgglab"} | {"IPython"}
     command = [sys.executable, "-c", WITHOUT_EXTRAS, *absent]
     done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    progress, plots = done.stdout.splitlines()
-    assert progress == 'python -m vgglab: matplotlib is not installed: pip install "vgglab[course]"'
-    assert plots == 'matplotlib is not installed: pip install "vgglab[course]"'
+    assert 'UserWarning: no figures without matplotlib: pip install "vgglab[course]"' in done.stderr
+    assert re.search(r"in all +0 of \d+\n", done.stdout) and "usage: python -m vgglab experiment" in done.stdout
+    assert done.stdout.splitlines()[-1] == 'matplotlib is not installed: pip install "vgglab[course]"'
 
 
 def test_the_devcontainer_sets_up_as_the_readme_does():
