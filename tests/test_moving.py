@@ -13,8 +13,14 @@ from ipywidgets import Dropdown, FloatLogSlider, IntSlider
 from vgglab.course.figures.moving import moving
 from vgglab.course.figures.style import figure
 
-IMPORTS = "import torch\nfrom vgglab.course import figures\nfrom vgglab.lrn import local_response_norm"
-MOVED = {"lesson 03": "figures.move_lrn(torch.arange(1.0, 11), local_response_norm)"}
+IMPORTS = """import torch
+from vgglab.course import figures
+from vgglab.lrn import local_response_norm
+from vgglab.receptive_field import stack"""
+MOVED = {
+    "lesson 01": "figures.move_field(torch.rand(64, 64), {'conv': stack([3]), 'pool': stack([3, 8], [1, 8])})",
+    "lesson 03": "figures.move_lrn(torch.arange(1.0, 11), local_response_norm)",
+}
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 

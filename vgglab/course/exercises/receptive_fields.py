@@ -1,4 +1,4 @@
-"""The exercises of lesson 01: how much a unit sees."""
+"""The exercises of lesson 01: how much a unit sees, and where."""
 
 from collections.abc import Iterator
 
@@ -25,6 +25,7 @@ def fields(config: str) -> dict[str, ReceptiveField]:
 
 
 WHOLE, JUMP = next((name, field.stride[0]) for name, field in fields("D").items() if field.size[0] >= 56)
+BEGINNING = stack([7, 3, 3, 3], strides=[2, 2, 1, 1], paddings=[3, 1, 1, 1])
 ENOUGH = next(n for n in range(99) if stack([7, 3] + [3] * n, [2, 2] + [1] * n).size[0] >= 100)
 
 
@@ -91,5 +92,27 @@ EXERCISES: dict[str, Judge] = {
         lambda kernel: F.conv2d(random(1, 1, 9, 9), kernel[None, None]),
         kernels_to_split,
         both,
+    ),
+    "RF-7": Values(
+        "follow the start: of which map are the jumps in which a padding counts?",
+        first_row=Value(
+            BEGINNING.region(10, 0).top,
+            {
+                40: "that is without padding, which moves a field",
+                34: "each padding counts in jumps, not in pixels",
+                22: "a padding counts in jumps of the map that the layer reads",
+                -BEGINNING.padding[0]: "that is where row 0 begins",
+            },
+        ),
+        last_row=Value(
+            BEGINNING.region(10, 0).bottom, {54: "the first row is one of the 27", 66: "padding moves it, too"}
+        ),
+        rows_outside=Value(
+            BEGINNING.padding[0],
+            {
+                6: "each padding counts in jumps, not in pixels",
+                -13: "that is where the field begins; how many rows lie before row 0?",
+            },
+        ),
     ),
 }
