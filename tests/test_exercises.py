@@ -19,6 +19,7 @@ from vgglab.__main__ import main
 from vgglab.course import figures
 from vgglab.course.classroom import progress
 from vgglab.course.exercises import LESSONS, check, verdict
+from vgglab.models import vgg
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAMES = [(lesson, exercise) for lesson, judges in LESSONS.items() for exercise in judges]
@@ -173,7 +174,12 @@ LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)).requires_grad_(False)
 SOME = (torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(5))
 FOUND = dict(zip(range(64, 161, 16), (0.5, 0.8, 0.9, 0.91, 0.9, 0.8, 0.5), strict=True))
 
+
 # For each exercise at least two answers that learners give, with what else the check takes.
+def blocks_alone(blocks, image_size, width):
+    return vgg("A", 3, 1000, image_size, width).features
+
+
 WRONG = {
     "S-1": [(0.01,), (2.0,), ("log(100)",)],
     "RF-1": [(15,), (10,), (11.5,)],
@@ -205,11 +211,21 @@ WRONG = {
     "VB-3": [(14_714_688,), (39_803_688,), (138_357_544,)],
     "VB-4": [((0.061, 7),), ((7.8, 7),), (3.9,)],
     "VB-5": [
-        (lambda weight: weight.flip(0),),
-        (lambda weight: weight.permute(*range(weight.ndim)[::-1]),),
-        (lambda weight: weight,),
+        (lambda matrix, channels, height, width: matrix.T,),
+        (lambda matrix, channels, height, width: matrix,),
+        (
+            lambda matrix, channels, height, width: (
+                matrix.view(width, height, channels, -1).permute(3, 2, 1, 0).flatten(1)
+            ),
+        ),
     ],
     "VB-6": [(12 / 64,), (13,)],
+    "VB-7": [
+        (lambda blocks, image_size, width: vgg("A", 3, 1000, image_size, width),),
+        (lambda blocks, image_size, width: vgg("D", 3, 1000, image_size),),
+        (lambda blocks, image_size, width: nn.Sequential(vgg("A", 3, 1000, image_size, width), nn.Softmax(1)),),
+        (blocks_alone,),
+    ],
     "TR-1": [(4680,), (469,)],
     "TR-2": [(mean_of_batches,), (in_training_mode,)],
     "TR-3": [(0.3,), (0.7,)],

@@ -3,17 +3,54 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor, nn
 
-from vgglab.course.exercises.judge import Case, equals, function, random, value
+from vgglab.course.exercises.judge import Answer, Case, Judge, equals, function, random, value
+from vgglab.models import VGG_CONFIGS, vgg
+
+MAPS = ((1, 1, 1, 1), (2, 1, 1, 3), (1, 2, 2, 1), (2, 2, 2, 1), (3, 2, 4, 2), (4, 7, 7, 5))  # channels, sides, units
 
 
-def weights_to_turn() -> Iterator[Case]:
-    """Weights in TensorFlow's layout: of convolutions, from one number to unequal sides, then of an FC layer."""
-    for shape in ((1, 1, 1, 1), (1, 1, 1, 2), (1, 1, 2, 3), (2, 2, 1, 1), (3, 3, 2, 4), (1, 3, 2, 2)):
-        weight = random(*shape)
-        yield f"a convolution's weights of shape {shape}", (weight,), equals(torch.einsum("hwio->oihw", weight))
-    for sides in ((1, 2), (3, 5)):
-        yield f"an FC matrix of shape {sides}", (random(*sides),), equals(random(*sides).T)
+def first_matrices() -> Iterator[Case]:
+    """The first FC matrix of a channels-last framework, from maps of one position to maps of many."""
+    for channels, height, width, units in MAPS:
+        matrix = random(height * width * channels, units)
+        right = torch.einsum("hwio->oihw", matrix.view(height, width, channels, units)).flatten(1)
+        text = f"{channels} channels of {height}x{width} and {units} units"
+        yield text, (matrix, channels, height, width), equals(right)
+
+
+def tables() -> Iterator[Case]:
+    """The blocks of all six configurations, for narrow networks on small images."""
+    for image_size, config in zip((32, 64, 32, 64, 32, 96), VGG_CONFIGS, strict=True):
+        text = f"configuration {config}, {image_size} pixels and a width of 1/16"
+        yield (
+            text,
+            (VGG_CONFIGS[config], image_size, 1 / 16),
+            builds(vgg(config, image_size=image_size, width=1 / 16), image_size),
+        )
+
+
+def builds(right: nn.Module, image_size: int) -> Judge:
+    """Judge a network by its weights' shapes, and by its scores once it has the weights of the right one."""
+
+    def judge(result: Answer) -> str | None:
+        if not isinstance(result, nn.Module):
+            return f"it returns {type(result).__name__} instead of a network"
+        ours, theirs = list(right.parameters()), list(result.parameters())
+        if len(ours) != len(theirs):
+            return f"it has {len(theirs)} tensors of weights and biases instead of {len(ours)}"
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True), 1):
+            if one.shape != other.shape:
+                return f"tensor {place} of its weights is {tuple(other.shape)} instead of {tuple(one.shape)}"
+            other.data = one.data
+        return equals(scores(right))(scores(result))
+
+    def scores(network: nn.Module) -> Tensor:
+        with torch.no_grad():
+            return network.eval()(random(2, 3, image_size, image_size).float())
+
+    return judge
 
 
 EXERCISES = {
@@ -46,10 +83,11 @@ EXERCISES = {
         "64 images, 4 bytes a number; the parameters are counted once",
         [((0.061, 7), "that is one image"), ((7.8, 7), "4 bytes a number, forward pass alone")],
     ),
-    "VB-5": function(weights_to_turn, "the output channels come first, then the input channels, then height and width"),
+    "VB-5": function(first_matrices, "which of channels, height and width runs fastest in each flattening?"),
     "VB-6": value(
         12,
         "count the parameters for n / 64, n = 1, 2, ..., and keep the last that fits",
         [(12 / 64, "the number of 64ths, please"), (13, "n = 13 has more than a million")],
     ),
+    "VB-7": function(tables, "what does the lesson's build have in this place, and what does width do to it?"),
 }
