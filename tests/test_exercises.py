@@ -176,8 +176,8 @@ FOUND = dict(zip(range(64, 161, 16), (0.5, 0.8, 0.9, 0.91, 0.9, 0.8, 0.5), stric
 
 
 # For each exercise at least two answers that learners give, with what else the check takes.
-def blocks_alone(blocks, image_size, width):
-    return vgg("A", 3, 1000, image_size, width).features
+def features_alone(config, image_size, width):
+    return vgg(config, 3, 1000, image_size, width).features
 
 
 WRONG = {
@@ -221,10 +221,10 @@ WRONG = {
     ],
     "VB-6": [(12 / 64,), (13,)],
     "VB-7": [
-        (lambda blocks, image_size, width: vgg("A", 3, 1000, image_size, width),),
-        (lambda blocks, image_size, width: vgg("D", 3, 1000, image_size),),
-        (lambda blocks, image_size, width: nn.Sequential(vgg("A", 3, 1000, image_size, width), nn.Softmax(1)),),
-        (blocks_alone,),
+        (lambda config, image_size, width: vgg("A", 3, 1000, image_size, width),),
+        (lambda config, image_size, width: vgg(config, 3, 1000, image_size),),
+        (lambda config, image_size, width: nn.Sequential(vgg(config, 3, 1000, image_size, width), nn.Softmax(1)),),
+        (features_alone,),
     ],
     "TR-1": [(4680,), (469,)],
     "TR-2": [(mean_of_batches,), (in_training_mode,)],

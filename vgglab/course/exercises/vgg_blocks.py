@@ -1,93 +1,133 @@
 """The exercises of lesson 04: where VGG's parameters and activations are."""
 
-from collections.abc import Iterator
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from vgglab.course.exercises.judge import Answer, Case, Judge, equals, function, random, value
+from vgglab.cost import Ledger, conv, ledger
+from vgglab.course.exercises.judge import Function, Judge, Value, Values, random
 from vgglab.models import VGG_CONFIGS, vgg
 
+CONVOLUTIONS = 14_714_688  # of D
+NARROW, MIDDLE, WIDE = (conv(3, c_in, c_out, 1).parameters for c_in, c_out in ((128, 256), (256, 256), (512, 512)))
+AVERAGED = CONVOLUTIONS + 513 * 1000
 MAPS = ((1, 1, 1, 1), (2, 1, 1, 3), (1, 2, 2, 1), (2, 2, 2, 1), (3, 2, 4, 2), (4, 7, 7, 5))  # channels, sides, units
 
 
-def first_matrices() -> Iterator[Case]:
-    """The first FC matrix of a channels-last framework, from maps of one position to maps of many."""
-    for channels, height, width, units in MAPS:
-        matrix = random(height * width * channels, units)
-        right = torch.einsum("hwio->oihw", matrix.view(height, width, channels, units)).flatten(1)
-        text = f"{channels} channels of {height}x{width} and {units} units"
-        yield text, (matrix, channels, height, width), equals(right)
+def parameters(width: float) -> int:
+    """Those of a configuration A for grey images of 32 pixels and ten classes."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in vgg("A", 1, 10, image_size=32, width=width).parameters())
 
 
-def tables() -> Iterator[Case]:
-    """The blocks of all six configurations, for narrow networks on small images."""
-    for image_size, config in zip((32, 64, 32, 64, 32, 96), VGG_CONFIGS, strict=True):
-        text = f"configuration {config}, {image_size} pixels and a width of 1/16"
-        yield (
-            text,
-            (VGG_CONFIGS[config], image_size, 1 / 16),
-            builds(vgg(config, image_size=image_size, width=1 / 16), image_size),
-        )
+@cache
+def ledger_of_d() -> Ledger:
+    """What VGG-16 costs."""
+    with torch.device("meta"):
+        return ledger(vgg("D"), (3, 224, 224))
 
 
-def builds(right: nn.Module, image_size: int) -> Judge:
-    """Judge a network by its weights' shapes, and by its scores once it has the weights of the right one."""
-
-    def judge(result: Answer) -> str | None:
-        if not isinstance(result, nn.Module):
-            return f"it returns {type(result).__name__} instead of a network"
-        ours, theirs = list(right.parameters()), list(result.parameters())
-        if len(ours) != len(theirs):
-            return f"it has {len(theirs)} tensors of weights and biases instead of {len(ours)}"
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=True), 1):
-            if one.shape != other.shape:
-                return f"tensor {place} of its weights is {tuple(other.shape)} instead of {tuple(one.shape)}"
-            other.data = one.data
-        return equals(scores(right))(scores(result))
-
-    def scores(network: nn.Module) -> Tensor:
-        with torch.no_grad():
-            return network.eval()(random(2, 3, image_size, image_size).float())
-
-    return judge
+def numbers(*without: str, images: int = 64) -> tuple[float, float]:
+    """The gigabytes of the activations of VGG-16, without these kinds of rows, and how many for each parameter."""
+    table = ledger_of_d()
+    count = images * sum(row.activations for row in table.rows if row.kind not in ("ReLU", *without))
+    return 4 * count / 1e9, count / table.parameters
 
 
-EXERCISES = {
-    "VB-1": value(
-        1_475_328,
-        "from 128 to 256 channels, then twice from 256 to 256, and one bias for each output channel",
-        [
-            (1_474_560, "the biases are missing: one for each of the 256 output channels"),
-            (3 * (9 * 256 * 256 + 256), "the first of the three has 128 input channels"),
-        ],
+def reordered(matrix: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """The first FC matrix (H W C, units) of a channels-last framework as PyTorch's (units, C H W)."""
+    return matrix.view(height, width, channels, -1).permute(3, 2, 0, 1).flatten(1)
+
+
+def scores(network: nn.Module, config: str, image_size: int, width: float) -> Tensor:
+    """What a network answers once it has the weights of vgg(); raises ValueError where its shapes are others."""
+    torch.manual_seed(0)
+    right, given = list(vgg(config, image_size=image_size, width=width).parameters()), list(network.parameters())
+    if len(given) != len(right):
+        raise ValueError(f"it has {len(given)} tensors of weights and biases instead of {len(right)}")
+    for place, (ours, theirs) in enumerate(zip(right, given, strict=True), 1):
+        if theirs.shape != ours.shape:
+            raise ValueError(f"weight {place} has the shape {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
+        theirs.data = ours.data
+    with torch.no_grad():
+        return network.eval()(random(2, 3, image_size, image_size))
+
+
+def scores_of_vgg(config: str, image_size: int, width: float) -> Tensor:
+    """The same of vgg() itself."""
+    return scores(vgg(config, image_size=image_size, width=width), config, image_size, width)
+
+
+EXERCISES: dict[str, Judge] = {
+    "VB-1": Values(
+        "how many channels enter and leave each of its three convolutions?",
+        parameters=Value(
+            NARROW + 2 * MIDDLE,
+            {
+                NARROW + 2 * MIDDLE - 3 * 256: "the biases are missing",
+                3 * MIDDLE: "how many channels arrive at the first of the three?",
+                NARROW + MIDDLE: "that is the block 3 of B, with two convolutions",
+            },
+        ),
     ),
-    "VB-2": value(
-        5_309_696,
-        "one layer of 256 channels and two of 512, each with as many in as out",
-        [
-            (3 * (9 * 512**2 + 512), "one of the three stands in block 3, which has 256 channels"),
-            (9 * 256**2 + 2 * 9 * 512**2, "the biases are missing"),
-        ],
+    "VB-2": Values(
+        "in which block does each stand? It has as many channels in as out, and a bias for each",
+        first=Value(MIDDLE, {WIDE: "the first of them stands in block 3", 9 * 256**2: "its biases are missing"}),
+        second=Value(WIDE, {9 * 512**2: "its biases are missing"}),
+        third=Value(WIDE, {9 * 512**2: "its biases are missing"}),
     ),
-    "VB-3": value(
-        14_714_688 + 512 * 1000 + 1000,
-        "the convolutions stay as they are; one FC layer from 512 to 1000 follows",
-        [
-            (14_714_688, "that is the convolutions alone"),
-            (39_803_688, "averaged, 512 numbers arrive, not 25,088"),
-        ],
+    "VB-3": Values(
+        "which layers stay as they are, and how many numbers arrive at the only FC layer?",
+        parameters=Value(
+            AVERAGED,
+            {
+                CONVOLUTIONS: "that is the convolutions alone",
+                CONVOLUTIONS + 25_089 * 1000: "how many numbers arrive when each map is averaged?",
+                AVERAGED - 1000: "the FC layer has biases, too",
+            },
+        ),
     ),
-    "VB-4": value(
-        (3.901, 7),
-        "64 images, 4 bytes a number; the parameters are counted once",
-        [((0.061, 7), "that is one image"), ((7.8, 7), "4 bytes a number, forward pass alone")],
+    "VB-4": Values(
+        "take the table's total without ReLU for each image; which of the two grows with the batch?",
+        gigabytes=Value(
+            lambda: numbers()[0],
+            lambda: {
+                numbers("input")[0]: "the input counts, too",
+                numbers("MaxPool2d")[0]: "what the poolings give counts, too",
+                numbers(images=1)[0]: "that is one image",
+                numbers(images=128)[0]: "4 bytes a number, and the forward pass alone",
+            },
+            step=0.01,
+            unit="GB",
+        ),
+        times=Value(
+            lambda: numbers()[1],
+            lambda: {
+                numbers(images=1)[1]: "that is one image",
+                numbers(images=256)[1]: "numbers, not bytes",
+            },
+            step=1,
+        ),
     ),
-    "VB-5": function(first_matrices, "which of channels, height and width runs fastest in each flattening?"),
-    "VB-6": value(
-        12,
-        "count the parameters for n / 64, n = 1, 2, ..., and keep the last that fits",
-        [(12 / 64, "the number of 64ths, please"), (13, "n = 13 has more than a million")],
+    "VB-5": Function(
+        "to_pytorch(matrix, channels, height, width)",
+        "in which order did the maps' numbers stand there, and in which does PyTorch flatten them?",
+        reordered,
+        lambda: [(random(c * height * width, units), c, height, width) for c, height, width, units in MAPS],
     ),
-    "VB-7": function(tables, "what does the lesson's build have in this place, and what does width do to it?"),
+    "VB-6": Values(
+        "count the parameters for several n; which is the last to fit?",
+        n=Value(
+            lambda: max(n for n in range(1, 65) if parameters(n / 64) <= 1_000_000),
+            {12 / 64: "n, the number of 64ths, please", 13: "that has more than a million", 11: "one more still fits"},
+        ),
+    ),
+    "VB-7": Function(
+        "build_small(config, image_size, width)",
+        "what does the lesson's build have there, and what does width do to it?",
+        scores_of_vgg,
+        lambda: [(config, size, 1 / 16) for config, size in zip(VGG_CONFIGS, (32, 64, 32, 64, 32, 96), strict=True)],
+        then=scores,
+    ),
 }
