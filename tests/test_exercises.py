@@ -169,17 +169,16 @@ def first_group_only(x, weight, groups):
     return F.conv2d(x[:, : weight.shape[1]], weight)
 
 
+def features_alone(config, image_size, width):
+    return vgg(config, 3, 1000, image_size, width).features
+
+
 MATRIX = torch.tensor([[8, 2, 0], [1, 3, 0], [1, 5, 0]])
 LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)).requires_grad_(False)
 SOME = (torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(5))
 FOUND = dict(zip(range(64, 161, 16), (0.5, 0.8, 0.9, 0.91, 0.9, 0.8, 0.5), strict=True))
 
-
 # For each exercise at least two answers that learners give, with what else the check takes.
-def features_alone(config, image_size, width):
-    return vgg(config, 3, 1000, image_size, width).features
-
-
 WRONG = {
     "S-1": [(0.01,), (2.0,), ("log(100)",)],
     "RF-1": [(15,), (10,), (11.5,)],
