@@ -20,6 +20,7 @@ from vgglab.course import figures
 from vgglab.course.exercises import JUDGES, LESSONS, verdict
 from vgglab.course.exercises.judge import Values
 from vgglab.course.exercises.reading import number
+from vgglab.models import vgg
 from vgglab.receptive_field import stack
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -266,8 +267,15 @@ WRONG = {
     "VB-3": [(14_714_688, "alone"), (39_803_688, "averaged"), (138_357_544, "is not it")],
     "VB-4": [((0.061, 7), "one image"), ((7.8, 7), "4 bytes"), ((3.86, 7), "input"), (3.862, "two numbers: gigabytes")]
     + [((4, 7), "to 0.01"), ((3.63, 7), "GiB"), ("3.63 GiB, 7", "GiB"), ((3.9, 28), "not bytes")],
-    "VB-5": [(lambda weight: weight.flip(0), "instead of"), (lambda weight: weight, "the shape")],
+    "VB-5": [(lambda matrix, *sides: matrix.T, "instead of"), (lambda matrix, *sides: matrix, "the shape")]
+    + [(lambda m, c, h, w: m.view(w, h, c, -1).permute(3, 2, 1, 0).flatten(1), "instead of")],
     "VB-6": [("12/64", "64ths"), (13, "more than"), (11, "still fits")],
+    "VB-7": [
+        (lambda config, image_size, width: vgg("A", 3, 1000, image_size, width), "config = "),
+        (lambda config, image_size, width: vgg(config, 3, 1000, image_size), "instead of"),
+        (lambda *given: nn.Sequential(vgg(given[0], 3, 1000, *given[1:]), nn.Softmax(1)), "instead of"),
+        (lambda *given: vgg(given[0], 3, 1000, *given[1:]).features, "tensors of weights"),
+    ],
     "TR-1": [(4680, "smaller batch"), (469, "one epoch")],
     "TR-2": [(mean_of_batches, "for 3 images, batch_size = 2 it gives 0.5 instead of 0.6667"), (in_training_mode, "1")],
     "TR-3": [(0.3, "zero_grad"), (0.7, "double"), (-0.6, "sign")],

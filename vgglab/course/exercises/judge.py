@@ -276,7 +276,8 @@ def _described(name: str, argument: Any) -> str:
         return f"{name} of shape {tuple(argument.shape)}"
     if isinstance(argument, nn.Module):
         return "" if list(argument.children()) else f"{name} = {argument}"
-    return f"{len(argument)} {name}" if hasattr(argument, "__len__") else f"{name} = {argument}"
+    counted = hasattr(argument, "__len__") and not isinstance(argument, str)
+    return f"{len(argument)} {name}" if counted else f"{name} = {argument}"
 
 
 def _text(error: BaseException) -> str:

@@ -4,15 +4,16 @@ from functools import cache
 from itertools import count
 
 import torch
+from torch import Tensor, nn
 
 from vgglab.cost import Ledger, conv, ledger
 from vgglab.course.exercises.judge import Function, Judge, Value, Values, random
-from vgglab.models import vgg
+from vgglab.models import VGG_CONFIGS, vgg
 
 CONVOLUTIONS = 14_714_688  # of D
 NARROW, MIDDLE, WIDE = (conv(3, c_in, c_out, 1).parameters for c_in, c_out in ((128, 256), (256, 256), (512, 512)))
 AVERAGED = CONVOLUTIONS + 513 * 1000
-SHAPES = ((1, 1, 1, 1), (1, 1, 1, 2), (1, 1, 2, 3), (2, 2, 1, 1), (3, 3, 2, 4), (1, 3, 2, 2), (1, 2), (3, 5))
+MAPS = ((1, 1, 1, 1), (2, 1, 1, 3), (1, 2, 2, 1), (2, 2, 2, 1), (3, 2, 4, 2), (4, 7, 7, 5))  # channels, sides, units
 
 
 @cache
@@ -36,6 +37,30 @@ def numbers(*without: str, images: int = 64) -> tuple[float, float]:
     table = ledger_of_d()
     total = images * sum(row.activations for row in table.rows if row.kind not in ("ReLU", *without))
     return 4 * total / 1e9, total / table.parameters
+
+
+def reordered(matrix: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """The first FC matrix (H W C, units) of a channels-last framework as PyTorch's (units, C H W)."""
+    return matrix.view(height, width, channels, -1).permute(3, 2, 0, 1).flatten(1)
+
+
+def scores(network: nn.Module, config: str, image_size: int, width: float) -> Tensor:
+    """What a network answers once it has the weights of vgg(); raises ValueError where its shapes are others."""
+    torch.manual_seed(0)
+    right, given = list(vgg(config, image_size=image_size, width=width).parameters()), list(network.parameters())
+    if len(given) != len(right):
+        raise ValueError(f"it has {len(given)} tensors of weights and biases instead of {len(right)}")
+    for place, (ours, theirs) in enumerate(zip(right, given, strict=True), 1):
+        if theirs.shape != ours.shape:
+            raise ValueError(f"weight {place} has the shape {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
+        theirs.data = ours.data
+    with torch.no_grad():
+        return network.eval()(random(2, 3, image_size, image_size))
+
+
+def scores_of_vgg(config: str, image_size: int, width: float) -> Tensor:
+    """The same of vgg() itself."""
+    return scores(vgg(config, image_size=image_size, width=width), config, image_size, width)
 
 
 EXERCISES: dict[str, Judge] = {
@@ -82,10 +107,10 @@ EXERCISES: dict[str, Judge] = {
         ),
     ),
     "VB-5": Function(
-        "to_pytorch(weight)",
-        "in which order does PyTorch have the axes of each?",
-        lambda weight: weight.permute((3, 2, 0, 1) if weight.ndim == 4 else (1, 0)),
-        lambda: [(random(*shape),) for shape in SHAPES],
+        "to_pytorch(matrix, channels, height, width)",
+        "in which order did the maps' numbers stand there, and in which does PyTorch flatten them?",
+        reordered,
+        lambda: [(random(c * height * width, units), c, height, width) for c, height, width, units in MAPS],
     ),
     "VB-6": Values(
         "count the parameters for several n; which is the last to fit?",
@@ -95,5 +120,12 @@ EXERCISES: dict[str, Judge] = {
             (13, "that has more than a million"),
             (11, "one more still fits"),
         ),
+    ),
+    "VB-7": Function(
+        "build_small(config, image_size, width)",
+        "what does the lesson's build have there, and what does width do to it?",
+        scores_of_vgg,
+        lambda: [(config, size, 1 / 16) for config, size in zip(VGG_CONFIGS, (32, 64, 32, 64, 32, 96), strict=True)],
+        then=scores,
     ),
 }
