@@ -22,7 +22,9 @@ COPYING = {"clone", "to_copy", "unsafe_view"}
 CONSTANT = {"empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_empty", "new_zeros",
             "new_ones", "new_full", "fill", "zero"}  # fmt: skip
 # Composite operations recorded as they are; all others are recorded as the parts that torch makes them of.
-KEPT_WHOLE = {"conv1d", "conv2d", "conv3d", "linear", "batch_norm", "max_pool2d", "adaptive_avg_pool2d", "matmul"}
+KEPT_WHOLE = {"conv1d", "conv2d", "conv3d", "linear", "batch_norm", "max_pool2d", "adaptive_avg_pool2d", "matmul",
+              "reflection_pad2d", "replication_pad2d", "upsample_nearest2d", "_upsample_nearest_exact2d",
+              "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"}  # fmt: skip
 
 
 class UnsupportedOperation(ValueError):
@@ -210,7 +212,7 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Trace:
                 skeleton(recorder.image)
         except UnsupportedOperation:
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # whatever the model's own code raises
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 raise UnsupportedOperation(f"the model cannot run without real numbers: {error}") from error
             raise ValueError(f"the model does not run on input_shape {input_shape}: {error}") from error
