@@ -57,7 +57,7 @@ def looked_at(name):
     found = {"of_model": "whole", "ledger": compared(model, shape)}
     try:
         fields = receptive_field.of_model(model, shape)
-    except ValueError as error:
+    except Exception as error:
         return found | {"of_model": "not", "reason": shortened(error)}
     if fields.unknown:
         found |= {"of_model": "partly", "reason": shortened(next(iter(fields.unknown.values())))}

@@ -201,10 +201,12 @@ def _stacked(operation: Operation, branches: Branches) -> Axis:
 
 def _multiplied(operation: Operation, branches: Branches) -> Axis:
     """Matrices: a value is made of a row of the left one and a column of the right one."""
+    if min(tensor.dim() for tensor in operation.inputs[-2:]) < 2:
+        refuse(operation, "one of its inputs is no matrix")
     known = {id(tensor): axis for tensor, axis in branches}
     *added, left, right = (known.get(id(tensor)) for tensor in operation.inputs)
     rows = left and left.map(lambda first: first.amin(-1, True))
-    columns = right and right.map(lambda first: first.amin(min(-2, -first.dim()), True))
+    columns = right and right.map(lambda first: first.amin(-2, True))
     return _union([axis for axis in (*added, rows, columns) if axis])
 
 
