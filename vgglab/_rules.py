@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from vgglab._trace import Operation, refuse, tensors
@@ -65,7 +67,7 @@ class Axis:
     def varies(self, dim: int) -> bool:
         return self.first.shape[dim] > 1 or self.last.shape[dim] > 1
 
-    def map(self, smallest: Callable[[Tensor], Tensor], **changes: int) -> "Axis":
+    def map(self, smallest: Callable[[Tensor], Tensor], **changes: Any) -> "Axis":
         """Return the axis of values each made of some of these; smallest finds the smallest number among those."""
         return replace(self, first=smallest(self.first), last=-smallest(-self.last), **changes)
 
@@ -82,15 +84,19 @@ Axes = tuple[Axis, Axis]  # of rows and of columns
 Branches = list[tuple[Tensor, Axis]]
 
 
-def is_map(rows: Axis, cols: Axis) -> bool:
-    """Whether rows and columns of units lie in one dimension each, rather than folded together or apart."""
-    dims = [[dim for dim in range(-axis.first.dim(), 0) if axis.varies(dim)] for axis in (rows, cols)]
-    return max(map(len, dims)) <= 1 and (dims[0] != dims[1] or not dims[0])
+def of_units(rows: Axis, cols: Axis) -> Axes:
+    """Return the axes of a map's units, channels together, or those of one unit if it is no map."""
+    dims = [{dim for dim in range(-axis.first.dim(), 0) if axis.varies(dim)} for axis in (rows, cols)]
+    if dims in ([{-3, -2}, {-3, -1}], [{-3, -2}, {-1}], [{-2}, {-3, -1}]):
+        return rows.map(lambda first: first.amin(-3, True)), cols.map(lambda first: first.amin(-3, True))
+    return (rows, cols) if max(map(len, dims)) <= 1 and not dims[0] & dims[1] else (rows.whole(), cols.whole())
 
 
 def start(length: int, dim: int) -> Axis:
     """Return the axis of an image, whose every pixel sees itself."""
-    pixels = torch.arange(length, dtype=torch.float64, device="cpu").reshape([1] * (4 + dim) + [length] + [1] * (-1 - dim))
+    pixels = torch.arange(length, dtype=torch.float64, device="cpu").reshape(
+        [1] * (4 + dim) + [length] + [1] * (-1 - dim)
+    )
     return Axis(pixels, pixels, dim, low=0, high=length - 1)
 
 
@@ -126,8 +132,8 @@ def _fitted(axis: Axis, output: Tensor, source: Tensor) -> Axis:
     if axis.first.dim() != dims:
         axis = axis.map(lambda first: first.flatten()[0].reshape([1] * dims) if axis.constant
                         else first[(None,) * (dims - first.dim())])  # fmt: skip
-    return replace(axis, spacing=axis.spacing if dims == source.dim() else 0,
-                   low=max(axis.low, axis.first.amin().item()), high=min(axis.high, axis.last.amax().item()))  # fmt: skip
+    low, high = max(axis.low, axis.first.amin().item()), min(axis.high, axis.last.amax().item())
+    return replace(axis, spacing=axis.spacing if dims == source.dim() else 0, low=low, high=high)
 
 
 # Several inputs
@@ -307,35 +313,23 @@ def _padded(operation: Operation, axis: Axis) -> Axis:
     return axis
 
 
-# What the operation makes of a line of values alone: arguments behind it are (height, 1) or (rows, columns).
-PROBES: dict[str, Callable[[Operation, Tensor, int, int], Tensor]] = {
-    **dict.fromkeys(
-        ["adaptive_avg_pool2d", "adaptive_max_pool2d"],
-        lambda operation, x, dim, units: torch.nn.functional.adaptive_avg_pool2d(x, (units, 1)),
-    ),
-    **dict.fromkeys(
-        ["upsample_nearest2d", "upsample_nearest_exact2d"],
-        lambda operation, x, dim, units: operation.op.overloadpacket(x, [units, 1], _scale(operation, dim), None),
-    ),
-    **dict.fromkeys(
-        ["upsample_bilinear2d", "upsample_bicubic2d", "upsample_bilinear2d_aa", "upsample_bicubic2d_aa"],
-        lambda operation, x, dim, units: operation.op.overloadpacket(
-            x, [units, 1], operation["align_corners"], _scale(operation, dim), None
-        ),
-    ),
-    "convolution": lambda operation, x, dim, units: torch.nn.functional.conv_transpose2d(
-        x,
-        x.new_ones(1, 1, operation["weight"].shape[dim], 1),
-        stride=(operation["stride"][dim], 1),
-        padding=(operation["padding"][dim], 0),
-        output_padding=(operation["output_padding"][dim], 0),
-        dilation=(operation["dilation"][dim], 1),
-    ),
-}
+RESIZING = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d", "upsample_nearest_exact2d",
+            "upsample_bilinear2d", "upsample_bicubic2d", "upsample_bilinear2d_aa", "upsample_bicubic2d_aa"]  # fmt: skip
 
 
-def _scale(operation: Operation, dim: int) -> float | None:
-    return operation["scale_factors"] and operation["scale_factors"][dim]
+def _run_on_lines(operation: Operation, lines: Tensor, dim: int, units: int) -> Tensor:
+    """Run an operation that resizes, or a transposed convolution, as it is along dim, on maps of one column."""
+    if operation.kind.startswith("adaptive"):
+        return F.adaptive_avg_pool2d(lines, (units, 1))
+    if operation.kind == "convolution":
+        weight = lines.new_ones(1, 1, operation["weight"].shape[dim], 1)
+        stride, padding, more, dilation = (
+            operation[name][dim] for name in ("stride", "padding", "output_padding", "dilation")
+        )
+        return F.conv_transpose2d(lines, weight, None, (stride, 1), (padding, 0), (more, 0), 1, (dilation, 1))
+    aligned, factors = operation["align_corners"], operation["scale_factors"]
+    options = [] if aligned is None else [aligned]
+    return operation.op.overloadpacket(lines, [units, 1], *options, factors and factors[dim], None)
 
 
 def _probed(operation: Operation, axis: Axis) -> Axis:
@@ -345,7 +339,7 @@ def _probed(operation: Operation, axis: Axis) -> Axis:
         if before != units and _lies_in(axis, dim, before):
             lines = torch.zeros(before, 1, before, 1, dtype=torch.float64, device="cpu")
             lines.diagonal(dim1=0, dim2=2).fill_(torch.nan)
-            seen = PROBES[operation.kind](operation, lines, dim, units)[:, 0, :, 0].isnan().T
+            seen = _run_on_lines(operation, lines, dim, units)[:, 0, :, 0].isnan().T
 
             def smallest(first: Tensor, dim: int = dim, seen: Tensor = seen) -> Tensor:
                 return first.movedim(dim, -1)[..., None, :].where(seen, inf).amin(-1).movedim(-1, dim)
@@ -411,11 +405,11 @@ JOINING: dict[str, Callable[[Operation, Branches], Axis]] = {
 RULES: dict[str, Callable[[Operation, Axis], Axis | list[Axis]]] = {
     **dict.fromkeys(["conv1d", "conv2d", "conv3d", "convolution"], _convolved),
     **dict.fromkeys(["max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "avg_pool3d"], _pooled),
-    **dict.fromkeys(set(PROBES) - {"convolution"}, _probed),
+    **dict.fromkeys(RESIZING, _probed),
     **{"constant_pad_nd": _padded, "index": _indexed, "index_select": _indexed},
     **dict.fromkeys(MIXED_DIMS, _mixed),
     **dict.fromkeys(["view", "unsafe_view", "reshape_alias", "unsqueeze", "squeeze"], _reshaped),
     **dict.fromkeys(["permute", "transpose", "t", "expand", "select", "unbind", "split", "split_with_sizes", "detach",
                      "alias", "slice", "flip", "roll", "unfold", "diagonal", "repeat", "reflection_pad2d",
-                     "replication_pad2d"], _moved),
+                     "replication_pad2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"], _moved),
 }  # fmt: skip

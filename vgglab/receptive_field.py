@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from vgglab import _checks as checks
 from vgglab._checks import Count, Maps, Shape, Whole, check_fields, checked
-from vgglab._rules import Axes, Axis, MisalignedError, after, is_map, start
+from vgglab._rules import Axes, Axis, MisalignedError, after, of_units, start
 from vgglab._table import Lines, Table
-from vgglab._trace import CONSTANT, Operation, UnsupportedOperation, output_of, refuse, structural_copy, trace
+from vgglab._trace import CONSTANT, Operation, UnsupportedOperation, memory, output_of, refuse, structural_copy, trace
 
 __all__ = ["Fields", "MisalignedError", "ReceptiveField", "Region", "UnsupportedOperation",
            "effective", "of_model", "output_size", "reach", "stack"]  # fmt: skip
@@ -114,8 +114,11 @@ def stack(
             raise ValueError(f"{name} must have one entry for each of the {len(kernels)} kernels, not {values!r}")
     chains = [(1, 1, 0), (1, 1, 0)]
     for layer in zip(*columns, strict=True):
-        chains = [_further_up(*chain, *numbers) for chain, numbers in zip(chains, zip(*layer, strict=True), strict=True)]
-    return ReceptiveField(*zip(*chains, strict=True))
+        chains = [
+            _further_up(*chain, *numbers) for chain, numbers in zip(chains, zip(*layer, strict=True), strict=True)
+        ]
+    sizes, jumps, paddings = zip(*chains, strict=True)
+    return ReceptiveField(sizes, jumps, paddings)
 
 
 def _further_up(
@@ -217,7 +220,11 @@ def of_model(model: nn.Module, input_shape: Shape, gates: bool = True) -> Fields
     for step in traced.steps:
         if isinstance(step, Operation):
             walk.follow(step)
-        elif step.name:
+            continue
+        if step.gives_overwritten and walk.holds_image(step.outputs):
+            problem = UnsupportedOperation(f"{step.name or 'the model'} gives a tensor that was overwritten in part")
+            walk.seen |= dict.fromkeys(map(id, step.outputs), problem)
+        if step.name:
             walk.name(step.name, step.outputs)
         else:
             for i, tensor in reversed(list(enumerate(step.outputs))):
@@ -227,42 +234,49 @@ def of_model(model: nn.Module, input_shape: Shape, gates: bool = True) -> Fields
     return Fields(walk.fields, walk.problems)
 
 
+Seen = Axes | tuple[()] | ValueError  # what a tensor sees; () where it sees nothing, or why that is not known
+
+
 class _Walk:
     """Follows every tensor that depends on the image through the operations, and writes down the layers' fields."""
 
     def __init__(self, image: Tensor, gates: bool) -> None:
         self.gates, (height, width) = gates, image.shape[-2:]
         self.bottom, self.right = height - 1, width - 1
-        # What a tensor sees: its axes, () where it sees nothing, or why that is not known.
-        self.seen: dict[int, Axes | tuple[()] | ValueError] = {
-            id(image): _named("input", (start(height, -2), start(width, -1)))
-        }
+        self.seen: dict[int, Seen] = {id(image): _named("input", (start(height, -2), start(width, -1)))}
+        self.touched = {memory(image)}
         self.fields: dict[str, ReceptiveField] = {}
         self.problems: dict[str, ValueError] = {}
 
     def follow(self, operation: Operation) -> None:
         """Say of the outputs what they see, and write down the field of an operation that is its own layer."""
-        sources = [(tensor, seen) for tensor in operation.inputs if (seen := self.seen.get(id(tensor)))]
-        name = operation.name
-        if operation.kind in CONSTANT or not sources:
-            found: list[Any] = [()] * len(operation.outputs)
-        elif problems := [seen for _, seen in sources if isinstance(seen, ValueError)]:
-            found = problems[:1] * len(operation.outputs)
-        else:
-            name = operation.name if operation.computes else sources[0][1][0].name
-            try:
-                found = self._through(operation, sources)
-            except (MisalignedError, UnsupportedOperation) as problem:
-                found = [problem] * len(operation.outputs)
+        try:
+            found = self._through(operation)
+        except (MisalignedError, UnsupportedOperation) as problem:
+            found = [problem] * len(operation.outputs)
         for tensor, seen in zip(operation.outputs, found, strict=True):
-            self.seen[id(tensor)] = _named(name, seen) if tensor.numel() else ()
+            self.seen[id(tensor)] = _named(operation.name, seen) if operation.computes else seen
+            if seen:
+                self.touched.add(memory(tensor))
         if operation.is_layer:
             self.name(operation.name, operation.outputs[:1])
 
-    def _through(self, operation: Operation, sources: list[tuple[Tensor, Axes]]) -> list[Axes]:
-        if operation.reads_overwritten or "out" in operation.kwargs:
+    def _through(self, operation: Operation) -> Sequence[Seen]:
+        if "out" in operation.kwargs or operation.reads_overwritten and self.holds_image(operation.inputs):
             refuse(operation, "it works on a tensor that was overwritten through another one")
+        sources = []
+        for tensor in operation.inputs:
+            if isinstance(seen := self.seen.get(id(tensor), ()), ValueError):
+                raise seen
+            if seen:
+                sources.append((tensor, seen))
+        if operation.kind in CONSTANT or not sources:
+            return [()] * len(operation.outputs)
         return after(operation, sources, self.gates)
+
+    def holds_image(self, tensors: list[Tensor]) -> bool:
+        """Whether numbers that depend on the image were written into the memory of any of these tensors."""
+        return any(memory(tensor) in self.touched for tensor in tensors)
 
     def name(self, name: str, outputs: list[Tensor]) -> None:
         """Name these tensors; a single one that depends on the image gives the field of that name."""
@@ -276,18 +290,23 @@ class _Walk:
                 self.fields[name] = self._field(*seen)
 
     def _field(self, rows: Axis, cols: Axis) -> ReceptiveField:
-        if not is_map(rows, cols):
-            rows, cols = rows.whole(), cols.whole()
+        rows, cols = of_units(rows, cols)
         covers = rows.covers(0, self.bottom) and cols.covers(0, self.right)
         windows = rows.windows(), cols.windows()
         sizes = [max(last - first + 1 for first, last in along) for along in windows]
         padding = -windows[0][0][0], -windows[1][0][0]
-        regular = all(len({last - first for first, last in along}) == 1 for along in windows)
-        return ReceptiveField((sizes[0], sizes[1]), (rows.stride, cols.stride), padding, covers, None if regular else windows)
+        strides = rows.stride, cols.stride
+        regular = all(
+            along == tuple((unit * stride - before, unit * stride - before + size - 1) for unit in range(len(along)))
+            for along, size, stride, before in zip(windows, sizes, strides, padding, strict=True)
+        )
+        return ReceptiveField((sizes[0], sizes[1]), strides, padding, covers, None if regular else windows)
 
 
-def _named(name: str, seen: Any) -> Any:
-    return tuple(replace(axis, name=name) for axis in seen) if isinstance(seen, tuple) else seen
+def _named(name: str, seen: Seen) -> Seen:
+    return (
+        seen if isinstance(seen, ValueError) or not seen else (replace(seen[0], name=name), replace(seen[1], name=name))
+    )
 
 
 @checked
