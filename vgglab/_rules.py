@@ -59,11 +59,6 @@ class Axis:
         line = self.first.flatten()
         return round((line[-1] - line[0]).item() / (len(line) - 1)) if len(line) > 1 else self.spacing
 
-    def windows(self) -> tuple[tuple[int, int], ...]:
-        """The first and the last pixel of each unit of a map."""
-        first, last = (values.flatten().tolist() for values in torch.broadcast_tensors(self.first, self.last))
-        return tuple((int(low), int(high)) for low, high in zip(first, last, strict=True))
-
     def varies(self, dim: int) -> bool:
         return self.first.shape[dim] > 1 or self.last.shape[dim] > 1
 
@@ -82,22 +77,6 @@ class Axis:
 
 Axes = tuple[Axis, Axis]  # of rows and of columns
 Branches = list[tuple[Tensor, Axis]]
-
-
-def of_units(rows: Axis, cols: Axis) -> Axes:
-    """Return the axes of a map's units, channels together, or those of one unit if it is no map."""
-    dims = [{dim for dim in range(-axis.first.dim(), 0) if axis.varies(dim)} for axis in (rows, cols)]
-    if dims in ([{-3, -2}, {-3, -1}], [{-3, -2}, {-1}], [{-2}, {-3, -1}]):
-        return rows.map(lambda first: first.amin(-3, True)), cols.map(lambda first: first.amin(-3, True))
-    return (rows, cols) if max(map(len, dims)) <= 1 and not dims[0] & dims[1] else (rows.whole(), cols.whole())
-
-
-def start(length: int, dim: int) -> Axis:
-    """Return the axis of an image, whose every pixel sees itself."""
-    pixels = torch.arange(length, dtype=torch.float64, device="cpu").reshape(
-        [1] * (4 + dim) + [length] + [1] * (-1 - dim)
-    )
-    return Axis(pixels, pixels, dim, low=0, high=length - 1)
 
 
 def after(operation: Operation, sources: list[tuple[Tensor, Axes]], gates: bool) -> list[Axes]:
@@ -140,8 +119,6 @@ def _fitted(axis: Axis, output: Tensor, source: Tensor) -> Axis:
 
 
 def _union(branches: Sequence[Axis]) -> Axis:
-    if len(branches) == 1:
-        return branches[0]
     dims = max(axis.first.dim() for axis in branches)
     firsts, lasts = ([part[(None,) * (dims - part.dim())] for part in parts]
                      for parts in zip(*((axis.first, axis.last) for axis in branches), strict=True))  # fmt: skip
@@ -157,11 +134,13 @@ def _union(branches: Sequence[Axis]) -> Axis:
 
 def _largest(operation: Operation, branches: Sequence[Axis]) -> Axis:
     """Return the branch whose windows hold those of all others, if not everywhere then within the image."""
+    if len(branches) == 1:
+        return branches[0]
     union = _union(branches)
     for low, high in ((-inf, inf), (union.low, union.high)):
-        holding = [axis for axis in branches if _holds(axis, union, low, high)]
-        if holding:
-            return replace(union, first=holding[0].first, last=holding[0].last)
+        for axis in branches:
+            if _holds(axis, union, low, high):
+                return replace(union, first=axis.first, last=axis.last)
     largest = max(branches, key=lambda axis: (axis.last - axis.first).amax().item())
     other = next(axis for axis in branches if not _holds(largest, axis, union.low, union.high))
     raise MisalignedError(operation, other, largest)
@@ -187,7 +166,7 @@ def _joined(operation: Operation, branches: Branches) -> Axis:
     axes = [axis for _, axis in branches]
     if not any(axis.varies(dim) for axis in axes):
         return _merged(operation, branches)
-    blind = axes[0].map(lambda first: torch.full_like(first[:1], inf).amin().reshape([1] * first.dim()))
+    blind = axes[0].map(lambda first: first.new_full([1] * first.dim(), inf))
     known = {id(tensor): axis for tensor, axis in branches}
     parts = [(tensor, known.get(id(tensor), blind)) for tensor in operation.inputs]
 
@@ -250,15 +229,12 @@ def _slide(operation: Operation, axis: Axis, dim: int, kernel: int, stride: int,
         return axis
     windows = (torch.arange(units, device="cpu") * stride - padding)[:, None]
     windows = windows + torch.arange(kernel, device="cpu") * dilation
-    step = axis.spacing if before == 1 else 0
-
-    def smallest(line: Tensor) -> Tensor:
-        return _at(line.movedim(dim, -1), windows).amin(-1).movedim(-1, dim)
-
     if before == 1:  # a second unit shows how a map of one would go on
-        axis = replace(axis, first=torch.cat([axis.first, axis.first + step], dim),
-                       last=torch.cat([axis.last, axis.last + step], dim))  # fmt: skip
-    return axis.map(smallest, spacing=axis.stride * stride)
+        first, last = (torch.cat([line, line + axis.spacing], dim) for line in (axis.first, axis.last))
+        axis = replace(axis, first=first, last=last)
+    return axis.map(
+        lambda first: _at(first.movedim(dim, -1), windows).amin(-1).movedim(-1, dim), spacing=axis.stride * stride
+    )
 
 
 def _lies_in(axis: Axis, dim: int, length: int) -> bool:
@@ -302,8 +278,8 @@ def _convolved(operation: Operation, axis: Axis) -> Axis:
 def _pooled(operation: Operation, axis: Axis) -> Axis:
     kernel, dilation = operation["kernel_size"], operation["dilation"] or [1]
     for dim in range(-3 if operation.kind == "avg_pool3d" else -2, 0):
-        window = _along(dim, kernel, operation["stride"] or kernel, operation["padding"], dilation)
-        axis = _slide(operation, axis, dim, *window)
+        stride, padding = operation["stride"] or kernel, operation["padding"]
+        axis = _slide(operation, axis, dim, *_along(dim, kernel, stride, padding, dilation))
     return axis
 
 
@@ -313,6 +289,7 @@ def _padded(operation: Operation, axis: Axis) -> Axis:
     return axis
 
 
+WINDOW = "stride", "padding", "dilation", "output_padding"
 RESIZING = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d", "upsample_nearest_exact2d",
             "upsample_bilinear2d", "upsample_bicubic2d", "upsample_bilinear2d_aa", "upsample_bicubic2d_aa"]  # fmt: skip
 
@@ -323,9 +300,7 @@ def _run_on_lines(operation: Operation, lines: Tensor, dim: int, units: int) -> 
         return F.adaptive_avg_pool2d(lines, (units, 1))
     if operation.kind == "convolution":
         weight = lines.new_ones(1, 1, operation["weight"].shape[dim], 1)
-        stride, padding, more, dilation = (
-            operation[name][dim] for name in ("stride", "padding", "output_padding", "dilation")
-        )
+        stride, padding, dilation, more = (operation[name][dim] for name in WINDOW)
         return F.conv_transpose2d(lines, weight, None, (stride, 1), (padding, 0), (more, 0), 1, (dilation, 1))
     aligned, factors = operation["align_corners"], operation["scale_factors"]
     options = [] if aligned is None else [aligned]
@@ -336,7 +311,7 @@ def _probed(operation: Operation, axis: Axis) -> Axis:
     """Ask the operation itself: it runs on lines of numbers with one NaN each, which reaches all units that see it."""
     for dim in (-2, -1):
         before, units = operation.inputs[0].shape[dim], operation.outputs[0].shape[dim]
-        if before != units and _lies_in(axis, dim, before):
+        if (before != units or operation["transposed"]) and _lies_in(axis, dim, before):
             lines = torch.zeros(before, 1, before, 1, dtype=torch.float64, device="cpu")
             lines.diagonal(dim1=0, dim2=2).fill_(torch.nan)
             seen = _run_on_lines(operation, lines, dim, units)[:, 0, :, 0].isnan().T
@@ -344,7 +319,7 @@ def _probed(operation: Operation, axis: Axis) -> Axis:
             def smallest(first: Tensor, dim: int = dim, seen: Tensor = seen) -> Tensor:
                 return first.movedim(dim, -1)[..., None, :].where(seen, inf).amin(-1).movedim(-1, dim)
 
-            axis = axis.map(smallest, spacing=0 if units == 1 else axis.stride * before // units)
+            axis = axis.map(smallest, spacing=axis.stride * before // units * (min(before, units) > 1))
     return axis
 
 
@@ -392,6 +367,8 @@ def _indexed(operation: Operation, axis: Axis) -> Axis:
     """Take entries along one dimension; nobody knows here which."""
     indices = operation["indices"] or [None] * (operation["dim"] or 0) + [operation["index"]]
     (dim, index), *others = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    if axis.constant:
+        return axis
     if others or axis.varies(dim):
         refuse(operation, "it picks out rows or columns by their numbers")
     return axis.map(lambda first: first.reshape([*first.shape[:dim], *[1] * index.dim(), *first.shape[dim + 1 :]]))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vgglab import _checks as checks
 from vgglab._checks import Count, Maps, Shape, Whole, check_fields, checked
-from vgglab._rules import Axes, Axis, MisalignedError, after, of_units, start
+from vgglab._rules import Axes, Axis, MisalignedError, after
 from vgglab._table import Lines, Table
 from vgglab._trace import CONSTANT, Operation, UnsupportedOperation, memory, output_of, refuse, structural_copy, trace
 
@@ -243,7 +243,7 @@ class _Walk:
     def __init__(self, image: Tensor, gates: bool) -> None:
         self.gates, (height, width) = gates, image.shape[-2:]
         self.bottom, self.right = height - 1, width - 1
-        self.seen: dict[int, Seen] = {id(image): _named("input", (start(height, -2), start(width, -1)))}
+        self.seen: dict[int, Seen] = {id(image): _named("input", _pixels(height, width))}
         self.touched = {memory(image)}
         self.fields: dict[str, ReceptiveField] = {}
         self.problems: dict[str, ValueError] = {}
@@ -290,17 +290,38 @@ class _Walk:
                 self.fields[name] = self._field(*seen)
 
     def _field(self, rows: Axis, cols: Axis) -> ReceptiveField:
-        rows, cols = of_units(rows, cols)
+        rows, cols = _units(rows, cols)
         covers = rows.covers(0, self.bottom) and cols.covers(0, self.right)
-        windows = rows.windows(), cols.windows()
+        windows = _windows(rows), _windows(cols)
         sizes = [max(last - first + 1 for first, last in along) for along in windows]
         padding = -windows[0][0][0], -windows[1][0][0]
-        strides = rows.stride, cols.stride
+        field = ReceptiveField((sizes[0], sizes[1]), (rows.stride, cols.stride), padding, covers)
+        diagonal = [field.region(unit, unit) for unit in range(max(map(len, windows)))]
         regular = all(
-            along == tuple((unit * stride - before, unit * stride - before + size - 1) for unit in range(len(along)))
-            for along, size, stride, before in zip(windows, sizes, strides, padding, strict=True)
+            tuple(region[side::2] for region in diagonal[: len(along)]) == along for side, along in enumerate(windows)
         )
-        return ReceptiveField((sizes[0], sizes[1]), strides, padding, covers, None if regular else windows)
+        return field if regular else replace(field, windows=windows)
+
+
+def _pixels(height: int, width: int) -> Axes:
+    """Return the axes of an image, whose every pixel sees itself."""
+    rows, cols = (torch.arange(length, dtype=torch.float64, device="cpu") for length in (height, width))
+    rows, cols = rows.reshape(1, 1, -1, 1), cols.reshape(1, 1, 1, -1)
+    return Axis(rows, rows, -2, low=0, high=height - 1), Axis(cols, cols, -1, low=0, high=width - 1)
+
+
+def _units(rows: Axis, cols: Axis) -> Axes:
+    """Return the axes of a map's units, channels together, or those of one unit if it is no map."""
+    dims = [{dim for dim in range(-axis.first.dim(), 0) if axis.varies(dim)} for axis in (rows, cols)]
+    if dims in ([{-3, -2}, {-3, -1}], [{-3, -2}, {-1}], [{-2}, {-3, -1}]):
+        return rows.map(lambda first: first.amin(-3, True)), cols.map(lambda first: first.amin(-3, True))
+    return (rows, cols) if max(map(len, dims)) <= 1 and not dims[0] & dims[1] else (rows.whole(), cols.whole())
+
+
+def _windows(axis: Axis) -> tuple[tuple[int, int], ...]:
+    """Return the first and the last pixel of each unit."""
+    first, last = (values.flatten().tolist() for values in torch.broadcast_tensors(axis.first, axis.last))
+    return tuple((int(low), int(high)) for low, high in zip(first, last, strict=True))
 
 
 def _named(name: str, seen: Seen) -> Seen:
