@@ -78,7 +78,7 @@ def compared(model, shape):
     """Whether the ledger's multiply-adds are those that torch's own counter finds."""
     try:
         macs = cost.ledger(model, shape).macs
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.to("meta")(torch.empty(1, *shape, device="meta"))
     except Exception as error:
         return shortened(error)
@@ -87,7 +87,7 @@ def compared(model, shape):
 
 
 def shortened(error):
-    """The first words of an error, without the place where it was raised and the numbers."""
+    """The first words of an error."""
     return str(error).split("\n")[0][:160]
 
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from vgglab import _checks as checks
 from vgglab._checks import Count, Maps, Shape, Whole, check_fields, checked
-from vgglab._rules import Axes, Axis, MisalignedError, after
+from vgglab._rules import Axis, MisalignedError
 from vgglab._table import Lines, Table
-from vgglab._trace import CONSTANT, Operation, UnsupportedOperation, memory, output_of, refuse, structural_copy, trace
+from vgglab._trace import UnsupportedOperation, output_of, structural_copy, trace
+from vgglab._walk import walk
 
 __all__ = ["Fields", "MisalignedError", "ReceptiveField", "Region", "UnsupportedOperation",
            "effective", "of_model", "output_size", "reach", "stack"]  # fmt: skip
@@ -215,119 +216,31 @@ def of_model(model: nn.Module, input_shape: Shape, gates: bool = True) -> Fields
     cannot be followed, or behind branches of which none has windows that hold those of the others, are in
     Fields.unknown; asked for one, Fields raises UnsupportedOperation or MisalignedError. The model is left as it was.
     """
-    traced = trace(model, input_shape)
-    walk = _Walk(traced.image, gates)
-    for step in traced.steps:
-        if isinstance(step, Operation):
-            walk.follow(step)
-            continue
-        if step.gives_overwritten and walk.holds_image(step.outputs):
-            problem = UnsupportedOperation(f"{step.name or 'the model'} gives a tensor that was overwritten in part")
-            walk.seen |= dict.fromkeys(map(id, step.outputs), problem)
-        if step.name:
-            walk.name(step.name, step.outputs)
-        else:
-            for i, tensor in reversed(list(enumerate(step.outputs))):
-                walk.name(f"output.{i}" if i else "output", [tensor])
-    if not {"output"} & (walk.fields.keys() | walk.problems.keys()):
+    found = walk(trace(model, input_shape), gates)
+    if "output" not in found:
         raise ValueError("the model's output does not depend on the image")
-    return Fields(walk.fields, walk.problems)
+    problems = {layer: seen for layer, seen in found.items() if isinstance(seen, ValueError)}
+    known = {layer: _field(*seen, input_shape) for layer, seen in found.items() if not isinstance(seen, ValueError)}
+    return Fields(known, problems)
 
 
-Seen = Axes | tuple[()] | ValueError  # what a tensor sees; () where it sees nothing, or why that is not known
-
-
-class _Walk:
-    """Follows every tensor that depends on the image through the operations, and writes down the layers' fields."""
-
-    def __init__(self, image: Tensor, gates: bool) -> None:
-        self.gates, (height, width) = gates, image.shape[-2:]
-        self.bottom, self.right = height - 1, width - 1
-        self.seen: dict[int, Seen] = {id(image): _named("input", _pixels(height, width))}
-        self.touched = {memory(image)}
-        self.fields: dict[str, ReceptiveField] = {}
-        self.problems: dict[str, ValueError] = {}
-
-    def follow(self, operation: Operation) -> None:
-        """Say of the outputs what they see, and write down the field of an operation that is its own layer."""
-        try:
-            found = self._through(operation)
-        except (MisalignedError, UnsupportedOperation) as problem:
-            found = [problem] * len(operation.outputs)
-        for tensor, seen in zip(operation.outputs, found, strict=True):
-            self.seen[id(tensor)] = _named(operation.name, seen) if operation.computes else seen
-            if seen:
-                self.touched.add(memory(tensor))
-        if operation.is_layer:
-            self.name(operation.name, operation.outputs[:1])
-
-    def _through(self, operation: Operation) -> Sequence[Seen]:
-        if "out" in operation.kwargs or operation.reads_overwritten and self.holds_image(operation.inputs):
-            refuse(operation, "it works on a tensor that was overwritten through another one")
-        sources = []
-        for tensor in operation.inputs:
-            if isinstance(seen := self.seen.get(id(tensor), ()), ValueError):
-                raise seen
-            if seen:
-                sources.append((tensor, seen))
-        if operation.kind in CONSTANT or not sources:
-            return [()] * len(operation.outputs)
-        return after(operation, sources, self.gates)
-
-    def holds_image(self, tensors: list[Tensor]) -> bool:
-        """Whether numbers that depend on the image were written into the memory of any of these tensors."""
-        return any(memory(tensor) in self.touched for tensor in tensors)
-
-    def name(self, name: str, outputs: list[Tensor]) -> None:
-        """Name these tensors; a single one that depends on the image gives the field of that name."""
-        self.seen |= {id(tensor): _named(name, self.seen.get(id(tensor), ())) for tensor in outputs}
-        if len(outputs) == 1 and (seen := self.seen[id(outputs[0])]):
-            self.fields.pop(name, None)
-            self.problems.pop(name, None)
-            if isinstance(seen, ValueError):
-                self.problems[name] = seen
-            else:
-                self.fields[name] = self._field(*seen)
-
-    def _field(self, rows: Axis, cols: Axis) -> ReceptiveField:
-        rows, cols = _units(rows, cols)
-        covers = rows.covers(0, self.bottom) and cols.covers(0, self.right)
-        windows = _windows(rows), _windows(cols)
-        sizes = [max(last - first + 1 for first, last in along) for along in windows]
-        padding = -windows[0][0][0], -windows[1][0][0]
-        field = ReceptiveField((sizes[0], sizes[1]), (rows.stride, cols.stride), padding, covers)
-        diagonal = [field.region(unit, unit) for unit in range(max(map(len, windows)))]
-        regular = all(
-            tuple(region[side::2] for region in diagonal[: len(along)]) == along for side, along in enumerate(windows)
-        )
-        return field if regular else replace(field, windows=windows)
-
-
-def _pixels(height: int, width: int) -> Axes:
-    """Return the axes of an image, whose every pixel sees itself."""
-    rows, cols = (torch.arange(length, dtype=torch.float64, device="cpu") for length in (height, width))
-    rows, cols = rows.reshape(1, 1, -1, 1), cols.reshape(1, 1, 1, -1)
-    return Axis(rows, rows, -2, low=0, high=height - 1), Axis(cols, cols, -1, low=0, high=width - 1)
-
-
-def _units(rows: Axis, cols: Axis) -> Axes:
-    """Return the axes of a map's units, channels together, or those of one unit if it is no map."""
-    dims = [{dim for dim in range(-axis.first.dim(), 0) if axis.varies(dim)} for axis in (rows, cols)]
-    if dims in ([{-3, -2}, {-3, -1}], [{-3, -2}, {-1}], [{-2}, {-3, -1}]):
-        return rows.map(lambda first: first.amin(-3, True)), cols.map(lambda first: first.amin(-3, True))
-    return (rows, cols) if max(map(len, dims)) <= 1 and not dims[0] & dims[1] else (rows.whole(), cols.whole())
+def _field(rows: Axis, cols: Axis, image: tuple[int, int, int]) -> ReceptiveField:
+    covers = rows.covers(0, image[1] - 1) and cols.covers(0, image[2] - 1)
+    windows = _windows(rows), _windows(cols)
+    height, width = (max(last - first + 1 for first, last in along) for along in windows)
+    padding = -windows[0][0][0], -windows[1][0][0]
+    field = ReceptiveField((height, width), (rows.stride, cols.stride), padding, covers)
+    diagonal = [field.region(unit, unit) for unit in range(max(map(len, windows)))]
+    regular = all(
+        along == tuple(region[side::2] for region in diagonal[: len(along)]) for side, along in enumerate(windows)
+    )
+    return field if regular else replace(field, windows=windows)
 
 
 def _windows(axis: Axis) -> tuple[tuple[int, int], ...]:
     """Return the first and the last pixel of each unit."""
     first, last = (values.flatten().tolist() for values in torch.broadcast_tensors(axis.first, axis.last))
     return tuple((int(low), int(high)) for low, high in zip(first, last, strict=True))
-
-
-def _named(name: str, seen: Seen) -> Seen:
-    return (
-        seen if isinstance(seen, ValueError) or not seen else (replace(seen[0], name=name), replace(seen[1], name=name))
-    )
 
 
 @checked
