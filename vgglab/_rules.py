@@ -8,6 +8,7 @@ and the largest last of what it mixes. An operation that none of the tables belo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import combinations
 from math import inf
 from typing import Any
 
@@ -141,9 +142,10 @@ def _largest(operation: Operation, branches: Sequence[Axis]) -> Axis:
         for axis in branches:
             if _holds(axis, union, low, high):
                 return replace(union, first=axis.first, last=axis.last)
-    largest = max(branches, key=lambda axis: (axis.last - axis.first).amax().item())
-    other = next(axis for axis in branches if not _holds(largest, axis, union.low, union.high))
-    raise MisalignedError(operation, other, largest)
+    for one, other in combinations(branches, 2):
+        if not (_holds(one, other, union.low, union.high) or _holds(other, one, union.low, union.high)):
+            raise MisalignedError(operation, one, other)
+    raise AssertionError("of branches that hold each other one holds all")
 
 
 def _holds(axis: Axis, other: Axis, low: float, high: float) -> bool:
