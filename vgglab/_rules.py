@@ -32,9 +32,9 @@ class MisalignedError(ValueError):
 class Axis:
     """What the values of a tensor see along one axis of the image: the pixels from first to last, both included.
 
-    first and last have the tensor's dimensions, with size 1 where all values along a dimension see the same. In dim
-    the rows or columns of a map lie; spacing is the stride of a map of one unit, 0 where all values see the same
-    pixels. low and high are the outermost pixels that any really sees, name is that of the layer that made the tensor.
+    first and last have the tensor's dimensions, with size 1 where all values along a dimension see the same; what sees
+    nothing has inf and -inf. In dim lie the rows or columns of a map; spacing is the stride of a map of one unit, 0
+    where all values see the same. low and high are the outermost pixels that any really sees, name is the layer's.
     """
 
     first: Tensor
@@ -58,7 +58,10 @@ class Axis:
     def stride(self) -> int:
         """The pixels from a unit to its neighbour, on average."""
         line = self.first.flatten()
-        return round((line[-1] - line[0]).item() / (len(line) - 1)) if len(line) > 1 else self.spacing
+        seeing = line.isfinite().nonzero().flatten()[[0, -1]]
+        first, last = line[seeing].tolist()
+        units = (seeing[1] - seeing[0]).item()
+        return round((last - first) / units) if units else self.spacing
 
     def varies(self, dim: int) -> bool:
         return self.first.shape[dim] > 1 or self.last.shape[dim] > 1
