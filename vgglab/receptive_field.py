@@ -8,7 +8,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -227,8 +227,8 @@ def of_model(model: nn.Module, input_shape: Shape, gates: bool = True) -> Fields
 
 def _field(rows: Axis, cols: Axis, image: tuple[int, int, int]) -> ReceptiveField:
     covers = rows.covers(0, image[1] - 1) and cols.covers(0, image[2] - 1)
-    sizes, strides, paddings, windows = zip(_along(rows), _along(cols), strict=True)
-    return ReceptiveField(sizes, strides, paddings, covers, windows)
+    (height, down, above, lines), (width, right, before, columns) = _along(rows), _along(cols)
+    return ReceptiveField((height, width), (down, right), (above, before), covers, (lines, columns))
 
 
 def _along(axis: Axis) -> tuple[int, int, int, Windows]:
