@@ -237,6 +237,20 @@ def test_fields_print_as_a_table():
     assert '<td style="text-align: right">3x3</td>' in fields._repr_html_()
 
 
+@pytest.mark.parametrize(
+    "name, layer, field",
+    [
+        ("alexnet", "features", square(195, 32, 66)),
+        ("vgg16", "features", square(212, 32, 90)),
+        ("alexnet", "avgpool", (259, 323)),
+    ],
+)
+def test_other_sizes_than_the_pooling_is_made_for(name, layer, field):
+    with torch.device("meta"):
+        found = of_model(build(name), (3, 256, 288))[layer]
+    assert field in (found, found.size)
+
+
 def test_multiplied_gates_can_be_left_out():
     with torch.device("meta"):
         model = build("efficientnet_b0")
@@ -337,5 +351,9 @@ def test_bad_input_is_named():
         of_model(nn.ReLU(), (224, 224))
     with pytest.raises(ValueError, match=r"does not run on input_shape \(4, 8, 8\)"):
         of_model(nn.Conv2d(3, 1, 3), (4, 8, 8))
+    with pytest.raises(ValueError, match="input_shape .*AssertionError: Wrong image height! Expected 224 but got 256!"):
+        of_model(build("vit_b_32"), (3, 256, 256))
+    with pytest.raises(ValueError, match="does not run on input_shape .*KeyError: 'scores'"):
+        of_model(Function(lambda self, x: {"score": x}["scores"]), (3, 8, 8))
     with pytest.raises(UnsupportedOperation, match="without real numbers"):
         of_model(Function(lambda self, x: x if x.sum() > 0 else -x), (3, 8, 8))

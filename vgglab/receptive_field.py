@@ -235,10 +235,10 @@ def _along(axis: Axis) -> tuple[int, int, int, Windows]:
     """Return size, stride and padding along an axis, and the windows where these do not say all."""
     first, last = (values.flatten().tolist() for values in torch.broadcast_tensors(axis.first, axis.last))
     windows = tuple((int(low), int(high)) if low <= high else NOTHING for low, high in zip(first, last, strict=True))
-    size, start = max(high - low + 1 for low, high in windows), windows[0][0]
-    firsts = [start + unit * axis.stride for unit in range(len(windows))]
+    size, stride, start = max(high - low + 1 for low, high in windows), axis.stride, windows[0][0]
+    firsts = [start + unit * stride for unit in range(len(windows))]
     regular = windows == tuple((first, first + size - 1) for first in firsts)
-    return size, axis.stride, -start, () if regular else windows
+    return size, stride, -start, () if regular else windows
 
 
 @checked
