@@ -209,10 +209,11 @@ def running(name: str, shape: Sequence[int]) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except Exception as error:  # whatever the model's own code raises
         if str(error).startswith(f"{name} must"):
             raise
-        raise ValueError(f"{name} must suit the model, which does not run on images {tuple(shape)}: {error}") from error
+        words = str(error) or type(error).__name__
+        raise ValueError(f"{name} must suit the model, which does not run on images {tuple(shape)}: {words}") from error
 
 
 Count = Annotated[int, partial(integer, at_least=1)]

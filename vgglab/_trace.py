@@ -212,7 +212,7 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Trace:
                 skeleton(recorder.image)
         except UnsupportedOperation:
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # whatever the model's own code raises
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 raise UnsupportedOperation(f"the model cannot run without real numbers: {error}") from error
             raise ValueError(f"the model does not run on input_shape {input_shape}: {error}") from error
