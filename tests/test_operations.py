@@ -33,8 +33,8 @@ def test_a_map_of_one_unit_is_broadcast():
     assert fields["pool"] == ReceptiveField((12, 16), (12, 16), (0, 0), covers_image=True)
     assert fields["output"] == ReceptiveField((12, 16), (0, 0), (0, 0), covers_image=True)
     part = Function(lambda self, x: x * self.pool(x), pool=nn.AvgPool2d((12, 8), (12, 9)))
-    with pytest.raises(MisalignedError, match="merges pool .* with input"):
-        of_model(part, (2, 12, 16))
+    with pytest.raises(MisalignedError, match="merges input .* with pool"):
+        of_model(part, (2, 12, 16))["output"]
 
 
 def test_pixels_that_a_stride_leaves_over_are_not_covered():
@@ -99,49 +99,150 @@ def test_pooling_over_one_axis():
     assert not rows["output"].covers_image
 
 
+# Windows that differ
+
+
+def rows_seen(model, shape=(2, 9, 12)):
+    """The first and the last row that each unit of the model sees."""
+    field = of_model(model, shape)["output"]
+    rows = len(field.windows[0]) if field.windows else model(torch.zeros(1, *shape)).shape[2]
+    return [tuple(field.region(row, 0)[::2]) for row in range(rows)]
+
+
+UNEQUAL = {
+    "pooling to a size that does not divide": (nn.AdaptiveAvgPool2d(4), [(0, 2), (2, 4), (4, 6), (6, 8)]),
+    "nearest": (
+        nn.Sequential(nn.MaxPool2d(3), nn.Upsample(scale_factor=2)),
+        [(0, 2)] * 2 + [(3, 5)] * 2 + [(6, 8)] * 2,
+    ),
+    "bilinear": (
+        nn.Sequential(nn.MaxPool2d(3), nn.UpsamplingBilinear2d(scale_factor=2)),
+        [(0, 5)] * 3 + [(3, 8)] * 2 + [(6, 8)],
+    ),
+    "transposed": (
+        nn.Sequential(nn.MaxPool2d(3), nn.ConvTranspose2d(2, 2, 3, 2)),
+        [(0, 2), (0, 2), (0, 5), (3, 5), (3, 8), (6, 8), (6, 8)],
+    ),
+    "pixel shuffle": (
+        nn.Sequential(nn.MaxPool2d(3), nn.Conv2d(2, 8, 1), nn.PixelShuffle(2)),
+        [(0, 2)] * 2 + [(3, 5)] * 2 + [(6, 8)] * 2,
+    ),
+    "reflected": (nn.ReflectionPad2d(2), [(abs(row), abs(row)) for row in range(-2, 9)] + [(7, 7), (6, 6)]),
+    "turned over": (Function(lambda self, x: x.flip(2)[:, :, 3:]), [(row, row) for row in range(5, -1, -1)]),
+    "joined": (
+        Function(lambda self, x: torch.cat([x[:, :, 5:], x[:, :, :2]], 2)),
+        [(n, n) for n in (5, 6, 7, 8, 0, 1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_windows_that_differ_are_known_one_by_one(name):
+    model, seen = UNEQUAL[name]
+    field = of_model(model, (2, 9, 12))["output"]
+    assert rows_seen(model) == seen
+    assert field.size[0] == max(last - first + 1 for first, last in seen)
+    for row, (first, last) in enumerate(seen):
+        assert reach(model, (2, 9, 12), "output", (row, 0))[::2] == (first, last)
+    if not field.exact:
+        with pytest.raises(ValueError, match="row and col must be a unit"):
+            field.region(len(seen), 0)
+
+
+def test_evenly_spaced_windows_are_exact_again_after_a_decoder():
+    model = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3, padding=1), nn.MaxPool2d(2))
+    fields = of_model(model, (2, 8, 8))
+    assert [fields[layer].exact for layer in "012"] == [False, False, True]
+    assert fields["output"] == square(3, 1, 1)
+
+
+def test_crops_stacks_and_shuffled_channels():
+    same = nn.Conv2d(2, 2, 3, padding=1)
+    assert sequence(Function(lambda self, x: x[:, :, 3:, :-2]))["output"] == ReceptiveField((1, 1), (1, 1), (-3, 0))
+    assert sequence(nn.ZeroPad2d(-1))["output"] == square(1, 1, -1)
+    assert sequence(nn.PixelUnshuffle(2))["output"].size == (2, 2)
+    for function in (
+        lambda self, x: torch.stack([self.conv(x), x], 1).sum(1),
+        lambda self, x: self.conv(x[:, [1, 0]]),
+        lambda self, x: self.conv(x.flip(1)),
+        lambda self, x: torch.channel_shuffle(self.conv(x), 2),
+    ):
+        assert sequence(Function(function, conv=same))["output"] == square(3, 1, 1)
+
+
+def test_the_larger_window_answers_where_it_holds_the_smaller():
+    pooled = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(2, 2, 1))
+    model = Function(lambda self, x: self.left(x) + self.right(x), left=nn.Conv2d(2, 2, 3, 2, 1), right=pooled)
+    assert of_model(model, (2, 8, 8))["output"] == square(3, 2, 1)
+
+
+def test_attention_sees_the_tokens_that_it_mixes():
+    with torch.device("cpu"):
+        swin = of_model(build("swin_t"), (3, 224, 224))
+        vit = of_model(build("vit_b_16"), (3, 224, 224))
+    assert swin["features.0"] == square(4, 4, 0)
+    assert (swin["features.1.0"].size, swin["features.1.0"].exact) == ((28, 28), False)
+    assert swin["features.1.0"].region(6, 7) == (0, 28, 27, 55)
+    assert swin["features.1.0"].size == (28, 28) and vit["output"] == square(224, 0, 0, covers_image=True)
+
+
+# What cannot be followed
+
+
 REFUSED = {
-    "transposed convolution": nn.ConvTranspose2d(2, 2, 2, 2),
-    "upsample_nearest2d": nn.Upsample(scale_factor=2),
-    "upsample_bilinear2d": nn.Upsample(scale_factor=2, mode="bilinear"),
-    "adaptive_avg_pool2d (in 0): from 24 to 7 units": nn.AdaptiveAvgPool2d(7),
-    "pixel_shuffle": nn.Sequential(nn.Conv2d(2, 4, 1), nn.PixelShuffle(2)),
-    "pixel_unshuffle": nn.PixelUnshuffle(2),
-    "pad (in 0): how": nn.ReflectionPad2d(1),
     "im2col": nn.Unfold(3),
-    "slice": Function(lambda self, x: x[:, :, 1:]),
-    "select": Function(lambda self, x: x[:, :, 3]),
-    "chunk": Function(lambda self, x: x.chunk(2, dim=3)[0]),
-    "pad (in 0): it cuts": nn.ZeroPad2d(-1),
-    "cat (in 0): it joins rows or columns": Function(lambda self, x: torch.cat([x, x], 2)),
-    "flip": Function(lambda self, x: x.flip(2)),
-    "roll": Function(lambda self, x: x.roll(1, 2)),
-    "diagonal": Function(lambda self, x: x[..., :24].diagonal(dim1=2, dim2=3)),
-    "matmul": Function(lambda self, x: x @ x.transpose(2, 3)),
-    "add (in 0): its inputs hold rows or columns in different": Function(
-        lambda self, x: x[..., :24] + x[..., :24].transpose(2, 3)
-    ),
-    "view (in 0): (1, 2, 24, 36) to": Function(lambda self, x: x.view(1, 2, 12, 2, 36)),
-    "conv2d (in 0.conv): its channels": Function(
-        lambda self, x: self.conv(x.transpose(1, 2)), conv=nn.Conv2d(24, 2, 1)
-    ),
-    "unsqueeze (in 0): it changes a shape in place": Function(lambda self, x: torch.relu(x).unsqueeze_(-1)),
-    "transpose (in 0): it changes a shape in place": Function(lambda self, x: torch.relu(x[..., :24]).transpose_(2, 3)),
+    "sort": Function(lambda self, x: x.sort(2)[0]),
+    "cumsum": Function(lambda self, x: x.cumsum(2)),
+    "index (in 0): it picks out rows": Function(lambda self, x: x[:, :, [0, 2]]),
+    "add (in 0) merges input": Function(lambda self, x: x[..., :24] + x[..., :24].transpose(2, 3)),
     "add (in 0): it works on a tensor": Function(lambda self, x: torch.add(x, x, out=torch.empty_like(x))),
-    "conv2d (in 0): the image decides more": Function(lambda self, x: F.conv2d(x, x, padding=12)),
+    "conv2d (in 0): how": Function(lambda self, x: F.conv2d(torch.ones(1, 2, 99, 99, device=x.device), x)),
+    "conv2d (in 0.conv): its groups": Function(
+        lambda self, x: self.conv(x.transpose(1, 2)), conv=nn.Conv2d(24, 24, 1, groups=24)
+    ),
 }
 
 
 @pytest.mark.parametrize("named", REFUSED)
 def test_what_cannot_be_followed_is_refused_by_name(named):
-    with pytest.raises(UnsupportedOperation) as caught:
-        sequence(REFUSED[named])
-    assert named in str(caught.value)
+    fields = sequence(REFUSED[named])
+    with pytest.raises((UnsupportedOperation, MisalignedError)) as caught:
+        fields["output"]
+    assert named in str(caught.value) and fields.unknown["output"] == str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["swin_t", "vit_b_16"])
-def test_transformers_are_refused(name):
-    with torch.device("cpu"), pytest.raises(UnsupportedOperation, match="splits|takes|joins"):
-        of_model(build(name), (3, 224, 224))
+@pytest.mark.parametrize("change", [lambda y: y.unsqueeze_(-1), lambda y: y.transpose_(2, 3)])
+def test_shapes_changed_in_place_are_refused(change):
+    with pytest.raises(UnsupportedOperation, match="it changes a shape in place"):
+        sequence(Function(lambda self, x: change(torch.relu(x[..., :24]))))
+
+
+def test_what_cannot_be_followed_stops_its_own_branch_only():
+    model = Function(lambda self, x: (self.one(x), self.two(self.one(x).cumsum(2))),
+                     one=nn.Conv2d(2, 2, 3), two=nn.Conv2d(2, 2, 3))  # fmt: skip
+    fields = of_model(model, (2, 9, 9))
+    assert list(fields) == ["one", "output"] and fields["output"] == square(3, 1, 0)
+    assert list(fields.unknown) == ["cumsum", "two", "output.1"]
+    assert "two" not in fields and len(fields) == 2
+    with pytest.raises(KeyError, match="three"):
+        fields["three"]
+
+
+def test_fields_print_as_a_table():
+    fields = of_model(nn.Sequential(nn.Conv2d(2, 2, 3), Function(lambda self, x: x.cumsum(2))), (2, 9, 9))
+    header, _, first, *note = str(fields).splitlines()
+    assert header.split() == ["layer", "size", "stride", "padding", "covers", "image", "windows", "equal"]
+    assert first.split() == ["0", "3x3", "1x1", "0x0", "no", "yes"]
+    assert "2 layers unknown, behind cumsum (in 1): how" in " ".join(note) and repr(fields) == str(fields)
+    assert '<td style="text-align: right">3x3</td>' in fields._repr_html_()
+
+
+def test_multiplied_gates_can_be_left_out():
+    with torch.device("meta"):
+        model = build("efficientnet_b0")
+    behind, without = (of_model(model, (3, 224, 224), gates=gates)["features"] for gates in (True, False))
+    assert without == square(851, 32, 425, covers_image=True)
+    assert behind.covers_image and behind.stride == (0, 0)
 
 
 def test_changes_through_a_view_are_refused():
@@ -152,22 +253,22 @@ def test_changes_through_a_view_are_refused():
 
     model = Function(shifted, conv=nn.Conv2d(2, 2, 1), wide=nn.Conv2d(2, 1, 3, padding=1))
     with pytest.raises(UnsupportedOperation, match="overwritten"):
-        of_model(model, (2, 8, 8))
+        of_model(model, (2, 8, 8))["output"]
 
 
 def test_a_misaligned_merge_names_its_branches():
     model = Function(
         lambda self, x: self.left(x) + self.right(x),
         left=nn.Conv2d(2, 2, 3, padding=1),
-        right=nn.Sequential(nn.ZeroPad2d((0, 0, 0, 1)), nn.Conv2d(2, 2, (2, 1))),
+        right=nn.Sequential(nn.ZeroPad2d((0, 0, 0, 2)), nn.Conv2d(2, 2, (3, 1))),
     )
-    found = r"add .* merges right \(size 2, stride 1, first centre 0.5\) with left \(size 3, stride 1, first centre 0\)"
+    found = r"add .* merges right \(size 3, stride 1, first centre 1\) with left \(size 3, stride 1, first centre 0\)"
     with pytest.raises(MisalignedError, match=found) as caught:
-        of_model(model, (2, 9, 9))
+        of_model(model, (2, 9, 9))["output"]
     assert caught.value.branches == ("right", "left")
     halved = Function(lambda self, x: self.conv(x)[:, :, :4] + x[:, :, ::2], conv=nn.Conv2d(2, 2, 3, padding=1))
     with pytest.raises(MisalignedError, match="merges input .*stride 2.* with conv .*stride 1"):
-        of_model(halved, (2, 8, 8))
+        of_model(halved, (2, 8, 8))["output"]
 
 
 # Keys, and what happens to the model

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import Function, Gate, build
 from torch import nn
+from torch.nn import functional as F
 
 from vgglab.receptive_field import MisalignedError, Region, effective, of_model, reach, stack
 
@@ -30,22 +31,25 @@ def map_sizes(model, shape, layers):
 def assert_agree(fields, sizes, layer, unit, shape, found, holes=False):
     """Hold a formula's region against the experiment's, on all four sides.
 
-    Inside the image they are equal. Beyond its edge the experiment ends at the edge, unless padding takes the
-    place of the outermost values of a window with holes, or a stride has left pixels at the far edge over.
+    The region holds what is found. Inside the image they are equal, except where padding takes the place of the
+    outermost values of a window: beyond the image's edge, beyond the pixels that a layer sees at all, and where
+    windows have holes.
     """
     region = fields[layer].region(*unit)
     for axis in (0, 1):
         (first, last), (low, high) = region[axis::2], found[axis::2]
         edge = shape[1 + axis] - 1
-        seen = min(fields[name].region(*(n - 1 for n in size))[2 + axis] for name, size in sizes.items())
-        if first >= 0:
-            assert low == first, (layer, unit, region, found)
-        else:
-            assert low == 0 or holes, (layer, unit, region, found)
-        if last <= min(edge, seen):
-            assert high == last, (layer, unit, region, found)
-        else:
-            assert high <= edge and (high >= min(edge, seen) or holes), (layer, unit, region, found)
+        ends = [seen_along(fields[name], axis, size[axis]) for name, size in sizes.items()]
+        lowest, highest = max(0, *(end[0] for end in ends)), min(edge, *(end[1] for end in ends))
+        assert max(first, 0) <= low and high <= min(last, edge), (layer, unit, region, found)
+        assert low == first or (first < lowest and low <= lowest) or holes, (layer, unit, region, found)
+        assert high == last or (last > highest and high >= highest) or holes, (layer, unit, region, found)
+
+
+def seen_along(field, axis, units):
+    """The first and the last pixel that any of these units sees."""
+    regions = [field.region(*((unit, 0) if axis == 0 else (0, unit))) for unit in range(units)]
+    return min(region[axis] for region in regions), max(region[2 + axis] for region in regions)
 
 
 FAMILIES = {  # name: (side of the image, the part that is run, layers of it)
@@ -193,15 +197,53 @@ networks = st.lists(st.one_of(*[parts] * 12, st.builds(Gate)), min_size=1, max_s
 )
 
 
-def test_random_networks_against_the_experiment():
+@st.composite
+def resized(draw):
+    """Parts whose windows differ, or that move rows and columns."""
+    size, (top, left), kernel = draw(pairs(3, 24)), draw(pairs(0, 3)), draw(pairs(1, 4))
+    stride, aligned, mode = draw(pairs(1, 3)), draw(st.booleans()), draw(st.sampled_from(["bilinear", "bicubic"]))
+    factor = draw(st.sampled_from([0.5, 1.5, 2, 2.3, 3]))
+    return draw(
+        st.sampled_from([
+            nn.AdaptiveAvgPool2d(size),
+            nn.AdaptiveMaxPool2d(size),
+            nn.Upsample(size),
+            nn.Upsample(scale_factor=factor),
+            nn.Upsample(size, mode=mode, align_corners=aligned),
+            nn.Upsample(scale_factor=factor, mode=mode),
+            nn.ConvTranspose2d(2, 2, kernel, stride, dilation=draw(st.sampled_from([1, 2]))),
+            nn.ConvTranspose2d(2, 2, 4, 2, 1),
+            nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.PixelShuffle(2)),
+            nn.Sequential(Function(lambda self, x: F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))),
+                          nn.PixelUnshuffle(2), nn.Conv2d(8, 2, 1)),
+            nn.ReflectionPad2d((top, left, left, top)),
+            nn.ReplicationPad2d((top, left, left, top)),
+            nn.ZeroPad2d(-1),
+            Function(lambda self, x: x[:, :, top:, left:]),
+            Function(lambda self, x: x.flip(2)),
+            Function(lambda self, x: x.roll((top, left), (2, 3))),
+            Function(lambda self, x: torch.cat([x[:, :, top:], x[:, :, :left]], 2)),
+            Function(lambda self, x: torch.stack([x, x.flip(1)], 1).sum(1)),
+        ])
+    )  # fmt: skip
+
+
+decoders = st.lists(st.one_of(parts, resized(), resized()), min_size=1, max_size=4).map(
+    lambda parts: nn.Sequential(*parts)
+)
+
+
+@pytest.mark.parametrize("networks, examples", [(networks, 400), (decoders, 400)], ids=["branches", "decoders"])
+def test_random_networks_against_the_experiment(networks, examples):
     agreed = []
 
-    @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(networks, pairs(20, 40), st.data())
     def compare(model, image, data):
         shape = (2, *image)
         try:
             fields = of_model(model, shape)
+            fields["output"]
         except MisalignedError as error:
             return assert_misaligned(model, shape, error.branches)
         except ValueError as error:
@@ -233,16 +275,23 @@ def seen_by(model, shape, layer, unit, holes):
 
 
 def assert_misaligned(model, shape, branches):
-    """Find by experiment, on an image so large that its edges are far, that two branches differ in stride or centre."""
-    shape = (shape[0], 3 * shape[1], 3 * shape[2])
+    """Find by experiment that along rows or columns either branch has a unit that sees what the other's does not."""
     sizes = map_sizes(model, shape, branches)
     if len(sizes) < 2:
         return  # a branch is itself a sum, which has no module to look at
-    rows, cols = sizes[branches[0]]
-    units = [(rows // 2, cols // 2), (rows // 2 + 1, cols // 2 + 1)]
-    found = [[reach(model, shape, branch, unit) for unit in units] for branch in branches]
-    centers = [[(top + bottom, left + right) for top, left, bottom, right in regions] for regions in found]
-    assert centers[0] != centers[1]
+
+    def seen(branch, unit, axis):
+        return reach(model, shape, branch, (unit, 0) if axis == 0 else (0, unit))[axis::2]
+
+    def sees_more(one, other, axis):
+        for unit in range(sizes[one][axis]):
+            (first, last), (low, high) = seen(one, unit, axis), seen(other, unit, axis)
+            if first < low or high < last:
+                return True
+        return False
+
+    one, other = branches
+    assert any(sees_more(one, other, axis) and sees_more(other, one, axis) for axis in (0, 1))
 
 
 # The experiment and the gradient

@@ -1,183 +1,207 @@
-"""What each operation does to a field: where the units of a tensor go, which windows slide over them, what merges.
+"""What each operation does to a field: which values of its input every value of its output is made of.
 
-An operation that none of the tables below holds is refused.
+For every value of a tensor stands the first and the last pixel that it sees, along rows and along columns. An operation
+that moves values (a view, a crop, a shuffle) moves these numbers along; one that mixes values takes the smallest first
+and the largest last of what it mixes. An operation that none of the tables below holds is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from functools import reduce
+from itertools import combinations
+from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from vgglab._trace import Operation, refuse, tensors
 
 
 class MisalignedError(ValueError):
-    """Branches meet whose units differ in stride or centre; `branches` holds the names of the two."""
+    """Branches meet of which none has windows that hold those of the others; `branches` holds the names of two."""
 
     def __init__(self, operation: Operation, one: "Axis", other: "Axis") -> None:
         super().__init__(f"{operation.kind} (in {operation.name}) merges {one} with {other}: they do not line up")
         self.branches = one.name, other.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Axis:
-    """The field of a tensor along one axis: unit u sees the pixels from u * stride - padding on, size of them.
+    """What the values of a tensor see along one axis of the image: the pixels from first to last, both included.
 
-    The units lie at (index along dim) // inner % units, with a negative dim; dim is 0 where all values of the tensor
-    see the same pixels. limit is the last pixel that any really sees, name that of the layer that made the tensor.
+    first and last have the tensor's dimensions, with size 1 where all values along a dimension see the same. In dim
+    the rows or columns of a map lie; spacing is the stride of a map of one unit, 0 where all values see the same
+    pixels. low and high are the outermost pixels that any really sees, name is that of the layer that made the tensor.
     """
 
-    size: int = 1
-    stride: int = 1
-    padding: int = 0
-    dim: int = 0
-    units: int = 1
-    inner: int = 1
-    limit: int = 0
+    first: Tensor
+    last: Tensor
+    dim: int
+    spacing: int = 1
+    low: float = -inf
+    high: float = inf
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} (size {self.size}, stride {self.stride}, first centre {self.center:g})"
-
-    def through(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
-        """Return the field one layer further up."""
-        size, padding = self.size + dilation * (kernel - 1) * self.stride, self.padding + padding * self.stride
-        return replace(self, size=size, stride=self.stride * stride, padding=padding)
-
-    def whole(self) -> "Axis":
-        """Return the axis of units that all see all of these."""
-        return replace(self.through(self.units, stride=0), dim=0, units=1, inner=1) if self.dim else self
-
-    def is_alone(self, shape: torch.Size) -> bool:
-        """Whether the units have their dimension for themselves, rather than folded together with others."""
-        return self.inner == 1 and shape[self.dim] == self.units
-
-    def first(self, unit: int = 0) -> int:
-        return unit * self.stride - self.padding
-
-    def last(self, unit: int = 0) -> int:
-        return self.first(unit) + self.size - 1
+        first, last = self.first.flatten()[0].item(), self.last.flatten()[0].item()
+        size = (self.last - self.first).amax().item() + 1
+        return f"{self.name} (size {size:g}, stride {self.stride}, first centre {(first + last) / 2:g})"
 
     @property
-    def center(self) -> float:
-        return (self.first() + self.last()) / 2
+    def constant(self) -> bool:
+        return self.first.numel() == self.last.numel() == 1
+
+    @property
+    def stride(self) -> int:
+        """The pixels from a unit to its neighbour, on average."""
+        line = self.first.flatten()
+        return round((line[-1] - line[0]).item() / (len(line) - 1)) if len(line) > 1 else self.spacing
+
+    def varies(self, dim: int) -> bool:
+        return self.first.shape[dim] > 1 or self.last.shape[dim] > 1
+
+    def map(self, smallest: Callable[[Tensor], Tensor], **changes: Any) -> "Axis":
+        """Return the axis of values each made of some of these; smallest finds the smallest number among those."""
+        return replace(self, first=smallest(self.first), last=-smallest(-self.last), **changes)
+
+    def whole(self) -> "Axis":
+        """Return the axis of values that all see all that these see."""
+        return self.map(lambda first: first.amin().reshape([1] * first.dim()), spacing=0)
 
     def covers(self, first: int, last: int) -> bool:
-        """Whether every unit sees the pixels from first to last."""
-        return self.first(self.units - 1) <= first and min(self.last(), self.limit) >= last
+        """Whether every value sees the pixels from first to last."""
+        return max(self.first.amax().item(), self.low) <= first and min(self.last.amin().item(), self.high) >= last
 
 
-Axes = tuple[Axis, ...]  # of rows and of columns
-# One value of each input, at the same place: the operations that torch tags as pointwise, and these.
-POINTWISE = {"cat", "hardswish", "prelu_kernel", "masked_fill", "rsub", "clone", "to_copy"}
+Axes = tuple[Axis, Axis]  # of rows and of columns
+Branches = list[tuple[Tensor, Axis]]
 
 
-def after(operation: Operation, sources: list[tuple[Tensor, Axes]]) -> Axes:
-    """Return the axes of the operation's outputs; sources are those of its inputs that depend on the image."""
-    kind = operation.kind
-    all_whole = not any(axis.dim for _, axes in sources for axis in axes)
-    if all_whole or kind in POINTWISE or torch.Tag.pointwise in operation.op.tags:
-        sides = ([_broadcast(operation, tensor, axes[side]) for tensor, axes in sources] for side in (0, 1))
-        return tuple(_merge(operation, branches) for branches in sides)
-    if kind not in RULES:
+def after(operation: Operation, sources: list[tuple[Tensor, Axes]], gates: bool) -> list[Axes]:
+    """Return the axes of each output; sources are those of the inputs that depend on the image."""
+    if not gates and operation.kind == "mul":
+        mapped = [source for source in sources if not (source[1][0].constant and source[1][1].constant)]
+        sources = mapped or sources
+    sides = [_along_side(operation, [(tensor, axes[side]) for tensor, axes in sources]) for side in (0, 1)]
+    return list(zip(*sides, strict=True))
+
+
+def _along_side(operation: Operation, branches: Branches) -> list[Axis]:
+    kind, (tensor, axis) = operation.kind, branches[0]
+    if kind in JOINING or torch.Tag.pointwise in operation.op.tags:
+        found = [JOINING.get(kind, _merged)(operation, branches)] * len(operation.outputs)
+    elif kind in RULES and tensor is operation.inputs[0]:
+        result = RULES[kind](operation, axis)
+        found = result if isinstance(result, list) else [result] * len(operation.outputs)
+        if others := [other.whole() for _, other in branches[1:]]:
+            found = [_largest(operation, [part, *others]) for part in found]
+    elif all(axis.constant for _, axis in branches):
+        found = [_union([axis for _, axis in branches])] * len(operation.outputs)
+    else:
         refuse(operation, "how its outputs depend on its inputs is not known here")
-    tensor, axes = sources[0]
-    if len(sources) > 1 or tensor is not operation.inputs[0]:
-        refuse(operation, "the image decides more than its first input")
-    return tuple(RULES[kind](operation, axis) if axis.dim else axis for axis in axes)
+    return [_fitted(axis, output, tensor) if output.numel() else axis
+            for axis, output in zip(found, operation.outputs, strict=True)]  # fmt: skip
 
 
-def _broadcast(operation: Operation, tensor: Tensor, axis: Axis) -> Axis:
-    if axis.dim and tensor.shape[axis.dim] != operation.outputs[0].shape[axis.dim]:
-        if operation.kind == "cat":
-            refuse(operation, "it joins rows or columns")
-        return axis.whole()  # one unit
-    return axis
+def _fitted(axis: Axis, output: Tensor, source: Tensor) -> Axis:
+    """Return the axis with the output's dimensions, and with the pixels that its values can really see."""
+    dims = output.dim()
+    if axis.first.dim() != dims:
+        axis = axis.map(lambda first: first.flatten()[0].reshape([1] * dims) if axis.constant
+                        else first[(None,) * (dims - first.dim())])  # fmt: skip
+    low, high = max(axis.low, axis.first.amin().item()), min(axis.high, axis.last.amax().item())
+    return replace(axis, spacing=axis.spacing if dims == source.dim() else 0, low=low, high=high)
 
 
-def _merge(operation: Operation, branches: list[Axis]) -> Axis:
-    """Return the axis of units that see what the units of all branches see."""
-    mapped = [axis for axis in branches if axis.dim]
-    if mapped:
-        limit = max(axis.limit for axis in mapped)
-        largest = max(mapped, key=lambda axis: axis.size)
-        for axis in mapped:
-            if (axis.dim, axis.units, axis.inner) != (largest.dim, largest.units, largest.inner):
-                refuse(operation, "its inputs hold rows or columns in different dimensions")
-            if (axis.stride, axis.center) != (largest.stride, largest.center):
-                raise MisalignedError(operation, axis, largest)
-        if len(mapped) == len(branches):
-            return replace(largest, limit=limit)
-        whole = max((axis for axis in branches if not axis.dim), key=lambda axis: axis.size)
-        seen = largest.whole()
-        if not whole.covers(max(seen.first(), 0), min(seen.last(), limit)):
-            raise MisalignedError(operation, whole, largest)
-    axes = [axis.whole() for axis in branches]
-    first, last = min(axis.first() for axis in axes), max(axis.last() for axis in axes)
-    return replace(axes[0], size=last - first + 1, padding=-first, limit=max(axis.limit for axis in axes))
+# Several inputs
 
 
-def _slide(operation: Operation, axis: Axis, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
-    """Return the axis of units whose windows slide over these; padding is that before the first value."""
-    before, units = operation.inputs[0].shape, operation.outputs[0].shape[axis.dim]
-    if (kernel, stride, padding) == (1, 1, 0) and before[axis.dim] == units:
-        return axis
-    if padding < 0 or not axis.is_alone(before):
-        refuse(operation, "it cuts rows or columns off, or they are folded into one dimension")
-    axis = axis.through(kernel, stride, padding, dilation)
-    return replace(axis, units=units, limit=min(axis.limit, axis.last(units - 1)))
+def _union(branches: Sequence[Axis]) -> Axis:
+    dims = max(axis.first.dim() for axis in branches)
+    firsts, lasts = ([part[(None,) * (dims - part.dim())] for part in parts]
+                     for parts in zip(*((axis.first, axis.last) for axis in branches), strict=True))  # fmt: skip
+    return replace(
+        max(branches, key=lambda axis: axis.first.numel()),
+        first=reduce(torch.minimum, firsts),
+        last=reduce(torch.maximum, lasts),
+        spacing=min(axis.spacing for axis in branches),
+        low=min(axis.low for axis in branches),
+        high=max(axis.high for axis in branches),
+    )
 
 
-def _along(dim: int, *values: Sequence[int]) -> list[int]:
-    """Return the kernel, stride, padding and dilation in this dimension."""
-    if dim < -max(map(len, values)):
-        return [1, 1, 0, 1]
-    return [value[dim] if len(value) > 1 else value[0] for value in values]
+def _largest(operation: Operation, branches: Sequence[Axis]) -> Axis:
+    """Return the branch whose windows hold those of all others, if not everywhere then within the image."""
+    if len(branches) == 1:
+        return branches[0]
+    union = _union(branches)
+    for low, high in ((-inf, inf), (union.low, union.high)):
+        for axis in branches:
+            if _holds(axis, union, low, high):
+                return replace(union, first=axis.first, last=axis.last)
+    for one, other in combinations(branches, 2):
+        if not (_holds(one, other, union.low, union.high) or _holds(other, one, union.low, union.high)):
+            raise MisalignedError(operation, one, other)
+    raise AssertionError("of branches that hold each other one holds all")
 
 
-def _convolved(operation: Operation, axis: Axis) -> Axis:
-    kernel, padding, dilation = operation["weight"].shape[2:], operation["padding"], operation["dilation"]
-    if operation["transposed"]:
-        refuse(operation, "the units of a transposed convolution see windows of different sizes")
-    if axis.dim == -1 - len(kernel):
-        refuse(operation, "its channels hold rows or columns")
-    if isinstance(padding, str):  # "same" puts the smaller half first
-        spare = [d * (k - 1) for k, d in zip(kernel, list(dilation) * len(kernel), strict=False)]
-        padding = [n // 2 if padding == "same" else 0 for n in spare]
-    return _slide(operation, axis, *_along(axis.dim, kernel, operation["stride"], padding, dilation))
+def _holds(axis: Axis, other: Axis, low: float, high: float) -> bool:
+    before = (axis.first.clamp(min=low) <= other.first.clamp(min=low)).all()
+    return bool(before and (axis.last.clamp(max=high) >= other.last.clamp(max=high)).all())
 
 
-def _pooled(operation: Operation, axis: Axis) -> Axis:
-    kernel, dilation = operation["kernel_size"], operation["dilation"] or [1]
-    window = _along(axis.dim, kernel, operation["stride"] or kernel, operation["padding"], dilation)
-    return _slide(operation, axis, *window)
+def _merged(operation: Operation, branches: Branches) -> Axis:
+    """One value of each input, at the same place."""
+    shape = operation.outputs[0].shape
+    return _largest(operation, [
+        axis if axis.dim < -len(shape) or tensor.dim() >= -axis.dim and tensor.shape[axis.dim] == shape[axis.dim]
+        else replace(axis, spacing=0) for tensor, axis in branches
+    ])  # fmt: skip
 
 
-def _pooled_adaptively(operation: Operation, axis: Axis) -> Axis:
-    units, wanted = operation.inputs[0].shape[axis.dim], operation.outputs[0].shape[axis.dim]
-    if units == wanted or wanted > 1 and units % wanted == 0:
-        return _slide(operation, axis, units // wanted, units // wanted)
-    if 1 not in (units, wanted):
-        refuse(operation, f"from {units} to {wanted} units, its windows differ in size")
-    return axis.whole()
+def _joined(operation: Operation, branches: Branches) -> Axis:
+    """Channels count together; rows, columns and tokens are put one behind the other."""
+    dim = operation["dim"] % operation.outputs[0].dim() - operation.outputs[0].dim()
+    axes = [axis for _, axis in branches]
+    if not any(axis.varies(dim) for axis in axes):
+        return _merged(operation, branches)
+    blind = axes[0].map(lambda first: first.new_full([1] * first.dim(), inf))
+    known = {id(tensor): axis for tensor, axis in branches}
+    parts = [(tensor, known.get(id(tensor), blind)) for tensor in operation.inputs]
+
+    def put(values: list[Tensor]) -> Tensor:
+        others = torch.broadcast_shapes(*(value.narrow(dim, 0, 1).shape for value in values))
+        sizes = [[*others[:dim], tensor.shape[dim], *others[len(others) + dim + 1 :]] for tensor, _ in parts]
+        return torch.cat([value.expand(size) for value, size in zip(values, sizes, strict=True)], dim)
+
+    first, last = put([axis.first for _, axis in parts]), put([axis.last for _, axis in parts])
+    return replace(_union([axis.whole() for axis in axes]), first=first, last=last)
 
 
-def _padded(operation: Operation, axis: Axis) -> Axis:
-    return _slide(operation, axis, *_along(axis.dim, [1], [1], operation["pad"][-2::-2], [1]))
+def _stacked(operation: Operation, branches: Branches) -> Axis:
+    dim = operation["dim"] % operation.outputs[0].dim()
+    return _largest(operation, [axis.map(lambda first: first.unsqueeze(dim)) for _, axis in branches])
 
 
-def _sliced(operation: Operation, axis: Axis) -> Axis:
-    if (operation["dim"] - axis.dim) % operation.inputs[0].dim():
-        return axis
-    if operation["start"]:
-        refuse(operation, "it cuts rows or columns off")
-    return _slide(operation, axis, 1, operation["step"])
+def _multiplied(operation: Operation, branches: Branches) -> Axis:
+    """Matrices: a value is made of a row of the left one and a column of the right one."""
+    if min(tensor.dim() for tensor in operation.inputs[-2:]) < 2:
+        refuse(operation, "one of its inputs is no matrix")
+    known = {id(tensor): axis for tensor, axis in branches}
+    *added, left, right = (known.get(id(tensor)) for tensor in operation.inputs)
+    rows = left and left.map(lambda first: first.amin(-1, True))
+    columns = right and right.map(lambda first: first.amin(-2, True))
+    return _union([axis for axis in (*added, rows, columns) if axis])
 
 
-# All values along some dimensions.
-REDUCING = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "prod", "logsumexp", "linalg_vector_norm"}
+# One input: all values along some dimensions
+
+
+REDUCING = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "prod", "logsumexp",
+            "linalg_vector_norm"}  # fmt: skip
 MIXED_DIMS = {
     **dict.fromkeys([*REDUCING, "softmax", "log_softmax", "safe_softmax"], lambda operation: operation["dim"]),
     "linear": lambda operation: -1,
@@ -188,55 +212,183 @@ MIXED_DIMS = {
 
 
 def _mixed(operation: Operation, axis: Axis) -> Axis:
-    before, after = operation.inputs[0].dim(), operation.outputs[0].dim()
-    dims = MIXED_DIMS[operation.kind](operation)
+    before, dims = operation.inputs[0].shape, MIXED_DIMS[operation.kind](operation)
     if dims is None or (dims == [] and operation.kind in REDUCING):
-        dims = range(before)
-    dims = [dim % before - before for dim in ([dims] if isinstance(dims, int) else dims)]
-    if axis.dim in dims:
-        return axis.whole()
-    lost = dims if after < before else []
-    return replace(axis, dim=axis.dim + sum(dim > axis.dim for dim in lost))
+        dims = range(len(before))
+    dims = [dim % len(before) - len(before) for dim in ([dims] if isinstance(dims, int) else dims)]
+    kept = len(before) == operation.outputs[0].dim()
+    one_unit = axis.dim not in dims or not axis.varies(axis.dim) and before[axis.dim] > 1
+    return axis.map(lambda first: first.amin(dims, kept) if dims else first, spacing=axis.spacing * one_unit)
+
+
+# One input: windows
+
+
+def _slide(operation: Operation, axis: Axis, dim: int, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
+    """Return the axis of units whose windows slide along dim; padding is that before the first value."""
+    before, units = operation.inputs[0].shape[dim], operation.outputs[0].shape[dim]
+    if (kernel, stride, padding, before) == (1, 1, 0, units) or not _lies_in(axis, dim, before):
+        return axis
+    windows = (torch.arange(units, device="cpu") * stride - padding)[:, None]
+    windows = windows + torch.arange(kernel, device="cpu") * dilation
+    if before == 1:  # a second unit shows how a map of one would go on
+        first, last = (torch.cat([line, line + axis.spacing], dim) for line in (axis.first, axis.last))
+        axis = replace(axis, first=first, last=last)
+    return axis.map(
+        lambda first: _at(first.movedim(dim, -1), windows).amin(-1).movedim(-1, dim), spacing=axis.stride * stride
+    )
+
+
+def _lies_in(axis: Axis, dim: int, length: int) -> bool:
+    """Whether the units of the axis lie in this dimension; a map's only unit does in its own."""
+    return axis.varies(dim) or length == 1 and dim == axis.dim
+
+
+def _at(line: Tensor, units: Tensor) -> Tensor:
+    """Return the numbers of these units of a line; beyond its ends it goes on as it repeats itself inside."""
+    length = line.shape[-1]
+    if units.min() < 0 or units.max() >= length:
+        for period in range(1, length // 2 + 1):
+            step = line[..., period:] - line[..., :-period]
+            if (step == step[..., :1]).all():
+                return line[..., units % period] + step[..., :1, None] * (units // period)
+    return line[..., units.clamp(0, length - 1)]
+
+
+def _along(dim: int, *values: Sequence[int]) -> list[int]:
+    """Return the kernel, stride, padding and dilation in this dimension."""
+    return [value[dim] if len(value) > 1 else value[0] for value in values]
+
+
+def _convolved(operation: Operation, axis: Axis) -> Axis:
+    kernel, padding, dilation = operation["weight"].shape[2:], operation["padding"], operation["dilation"]
+    channels = -1 - len(kernel)
+    if axis.varies(channels):
+        if operation["groups"] > 1:
+            refuse(operation, "its groups of channels hold rows or columns")
+        axis = axis.map(lambda first: first.amin(channels, True))
+    if operation["transposed"]:
+        return _probed(operation, axis)
+    if isinstance(padding, str):  # "same" puts the smaller half first
+        spare = [d * (k - 1) for k, d in zip(kernel, list(dilation) * len(kernel), strict=False)]
+        padding = [n // 2 if padding == "same" else 0 for n in spare]
+    for dim in range(-len(kernel), 0):
+        axis = _slide(operation, axis, dim, *_along(dim, kernel, operation["stride"], padding, dilation))
+    return axis
+
+
+def _pooled(operation: Operation, axis: Axis) -> Axis:
+    kernel, dilation = operation["kernel_size"], operation["dilation"] or [1]
+    for dim in range(-3 if operation.kind == "avg_pool3d" else -2, 0):
+        stride, padding = operation["stride"] or kernel, operation["padding"]
+        axis = _slide(operation, axis, dim, *_along(dim, kernel, stride, padding, dilation))
+    return axis
+
+
+def _padded(operation: Operation, axis: Axis) -> Axis:
+    for dim, before in enumerate(operation["pad"][::2]):
+        axis = _slide(operation, axis, -1 - dim, 1, 1, before, 1)
+    return axis
+
+
+WINDOW = "stride", "padding", "dilation", "output_padding"
+RESIZING = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d", "upsample_nearest_exact2d",
+            "upsample_bilinear2d", "upsample_bicubic2d", "upsample_bilinear2d_aa", "upsample_bicubic2d_aa"]  # fmt: skip
+
+
+def _run_on_lines(operation: Operation, lines: Tensor, dim: int, units: int) -> Tensor:
+    """Run an operation that resizes, or a transposed convolution, as it is along dim, on maps of one column."""
+    if operation.kind.startswith("adaptive"):
+        return F.adaptive_avg_pool2d(lines, (units, 1))
+    if operation.kind == "convolution":
+        weight = lines.new_ones(1, 1, operation["weight"].shape[dim], 1)
+        stride, padding, dilation, more = (operation[name][dim] for name in WINDOW)
+        return F.conv_transpose2d(lines, weight, None, (stride, 1), (padding, 0), (more, 0), 1, (dilation, 1))
+    aligned, factors = operation["align_corners"], operation["scale_factors"]
+    options = [] if aligned is None else [aligned]
+    return operation.op.overloadpacket(lines, [units, 1], *options, factors and factors[dim], None)
+
+
+def _probed(operation: Operation, axis: Axis) -> Axis:
+    """Ask the operation itself: it runs on lines of numbers with one NaN each, which reaches all units that see it."""
+    for dim in (-2, -1):
+        before, units = operation.inputs[0].shape[dim], operation.outputs[0].shape[dim]
+        if (before != units or operation["transposed"]) and _lies_in(axis, dim, before):
+            lines = torch.zeros(before, 1, before, 1, dtype=torch.float64, device="cpu")
+            lines.diagonal(dim1=0, dim2=2).fill_(torch.nan)
+            seen = _run_on_lines(operation, lines, dim, units)[:, 0, :, 0].isnan().T
+
+            def smallest(first: Tensor, dim: int = dim, seen: Tensor = seen) -> Tensor:
+                return first.movedim(dim, -1)[..., None, :].where(seen, inf).amin(-1).movedim(-1, dim)
+
+            axis = axis.map(smallest, spacing=axis.stride * before // units * (min(before, units) > 1))
+    return axis
+
+
+# One input: values that move
+
+
+def _moved(operation: Operation, axis: Axis) -> Axis | list[Axis]:
+    """Run the operation itself on the numbers."""
+    source = operation.inputs[0]
+
+    def moved(values: Tensor) -> list[Tensor]:
+        values = values.expand(source.shape)
+        args, kwargs = tree_map(lambda given: values if given is source else given, (operation.args, operation.kwargs))
+        return [_compact(part) for part in tensors(operation.op(*args, **kwargs))]
+
+    if axis.constant:
+        return axis
+    return [replace(axis, first=first, last=last)
+            for first, last in zip(moved(axis.first), moved(axis.last), strict=True)]  # fmt: skip
 
 
 def _reshaped(operation: Operation, axis: Axis) -> Axis:
-    """Find the dimension in which the units are as far apart as before: reshaping keeps the values in order."""
-    before, after = operation.inputs[0].shape, operation.outputs[0].shape
-    if before[axis.dim :] == after[axis.dim :]:
+    before, after = (list(part.shape) for part in (operation.inputs[0], operation.outputs[0]))
+    if axis.constant or before == after:
         return axis
-    if axis.units == 1:
-        return axis.whole()
-    apart = axis.inner * prod(before[len(before) + axis.dim + 1 :])
-    for dim in range(-1, -len(after) - 1, -1):
-        inner, rest = divmod(apart, prod(after[len(after) + dim + 1 :]))
-        if inner and rest == 0 and after[dim] % (inner * axis.units) == 0:
-            return replace(axis, dim=dim, inner=inner)
-    return refuse(operation, f"{tuple(before)} to {tuple(after)} takes rows or columns apart")
+    # Dimensions that stay at either end, and along which nothing varies, need not be written out.
+    for ends in (range(min(len(before), len(after))), range(-1, -1 - min(len(before), len(after)), -1)):
+        for dim in ends:
+            if before[dim] != after[dim]:
+                break
+            if not axis.varies(dim):
+                before[dim] = after[dim] = 1
+    return axis.map(lambda first: _compact(first.expand(before).reshape(after)))
 
 
-def _moved(operation: Operation, axis: Axis) -> Axis:
-    """See where the units go by a probe that has a stride in their dimension only."""
-    before = operation.inputs[0].shape
-    strides = [int(dim == axis.dim) for dim in range(-len(before), 0)]
-    probe = torch.empty_strided(before, strides, device="meta")
-    view, *others = tensors(operation.op(probe, *operation.args[1:], **operation.kwargs))
-    dims = [dim for dim in range(-view.dim(), 0) if view.stride(dim)]
-    if not dims and axis.units == 1:
-        return axis.whole()
-    if len(dims) != 1 or any(part.storage_offset() for part in (view, *others)):
-        refuse(operation, "it cuts out rows or columns")
-    if view.stride(dims[0]) != 1 or view.shape[dims[0]] != before[axis.dim]:
-        refuse(operation, "it cuts rows or columns apart")
-    return replace(axis, dim=dims[0])
+def _compact(values: Tensor) -> Tensor:
+    """Leave one of those values that are the same all along a dimension."""
+    for dim in range(values.dim() if values.numel() else 0):
+        one = values.narrow(dim, 0, 1)
+        values = one if values.stride(dim) == 0 or (values == one).all() else values
+    return values
 
 
-RULES = {
+def _indexed(operation: Operation, axis: Axis) -> Axis:
+    """Take entries along one dimension; nobody knows here which."""
+    indices = operation["indices"] or [None] * (operation["dim"] or 0) + [operation["index"]]
+    (dim, index), *others = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    if axis.constant:
+        return axis
+    if others or axis.varies(dim):
+        refuse(operation, "it picks out rows or columns by their numbers")
+    return axis.map(lambda first: first.reshape([*first.shape[:dim], *[1] * index.dim(), *first.shape[dim + 1 :]]))
+
+
+JOINING: dict[str, Callable[[Operation, Branches], Axis]] = {
+    **dict.fromkeys(["hardswish", "prelu_kernel", "masked_fill", "rsub", "clone", "to_copy"], _merged),
+    **{"cat": _joined, "stack": _stacked},
+    **dict.fromkeys(["matmul", "mm", "bmm", "addmm", "baddbmm"], _multiplied),
+}
+RULES: dict[str, Callable[[Operation, Axis], Axis | list[Axis]]] = {
     **dict.fromkeys(["conv1d", "conv2d", "conv3d", "convolution"], _convolved),
     **dict.fromkeys(["max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "avg_pool3d"], _pooled),
-    **dict.fromkeys(["adaptive_avg_pool2d", "adaptive_max_pool2d"], _pooled_adaptively),
-    **{"constant_pad_nd": _padded, "slice": _sliced},
+    **dict.fromkeys(RESIZING, _probed),
+    **{"constant_pad_nd": _padded, "index": _indexed, "index_select": _indexed},
     **dict.fromkeys(MIXED_DIMS, _mixed),
     **dict.fromkeys(["view", "unsafe_view", "reshape_alias", "unsqueeze", "squeeze"], _reshaped),
     **dict.fromkeys(["permute", "transpose", "t", "expand", "select", "unbind", "split", "split_with_sizes", "detach",
-                     "alias"], _moved),
+                     "alias", "slice", "flip", "roll", "unfold", "diagonal", "repeat", "reflection_pad2d",
+                     "replication_pad2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"], _moved),
 }  # fmt: skip

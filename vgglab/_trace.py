@@ -22,7 +22,10 @@ COPYING = {"clone", "to_copy", "unsafe_view"}
 CONSTANT = {"empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "new_empty", "new_zeros",
             "new_ones", "new_full", "fill", "zero"}  # fmt: skip
 # Composite operations recorded as they are; all others are recorded as the parts that torch makes them of.
-KEPT_WHOLE = {"conv1d", "conv2d", "conv3d", "linear", "batch_norm", "max_pool2d", "adaptive_avg_pool2d", "matmul"}
+KEPT_WHOLE = {"conv1d", "conv2d", "conv3d", "linear", "batch_norm", "max_pool2d", "adaptive_avg_pool2d", "matmul",
+              "reflection_pad2d", "replication_pad2d", "upsample_nearest2d", "_upsample_nearest_exact2d",
+              "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa",
+              "_upsample_bicubic2d_aa"}  # fmt: skip
 
 
 class UnsupportedOperation(ValueError):
@@ -40,6 +43,7 @@ class Call:
     has_children: bool = False  # whether it called other modules
     operations: list["Operation"] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    gives_overwritten: bool = False  # an output was changed through another view of its memory since it was made
 
     @property
     def is_layer(self) -> bool:
@@ -152,8 +156,10 @@ class Trace(TorchDispatchMode):
         self.calls.append(Call(path, module, tensors(args), self.calls[-1] if self.calls else None))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.calls[-1].outputs = tensors(output)
-        self.steps.append(self.calls.pop())
+        call = self.calls.pop()
+        call.outputs = tensors(output)
+        call.gives_overwritten = any(map(self._was_overwritten, call.outputs))
+        self.steps.append(call)
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -175,7 +181,7 @@ class Trace(TorchDispatchMode):
             refuse(operation, "it changes a shape in place")
         for tensor in operation.outputs:
             self.made.setdefault(id(tensor), len(self.steps))
-            if op._schema.is_mutable and len(inputs) > 1:
+            if op._schema.is_mutable and (len(inputs) > 1 or torch.Tag.pointwise not in op.tags):
                 self.written[memory(tensor)] = len(self.steps), id(tensor)
         self.calls[-1].operations.append(operation)
         self.steps.append(operation)

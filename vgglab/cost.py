@@ -1,11 +1,9 @@
 """What a network costs: parameters, multiply-adds and activations, layer by layer."""
 
 import csv
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Annotated, NamedTuple
 
 import torch
@@ -15,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vgglab import _checks as checks
 from vgglab._checks import Count, FilePath, Shape, checked
 from vgglab._files import replacing
+from vgglab._table import Lines, Table
 from vgglab._trace import CONSTANT, Call, Operation, memory, trace
 
 DEFINITION = (
@@ -22,7 +21,6 @@ DEFINITION = (
     "biases, normalization, ReLU and pooling count 0. Activations: numbers that a row computes, as if each row "
     "kept its own. A parameter that several rows use counts in the first; BatchNorm's running statistics are none."
 )
-ALIGNED = "<<>>>>>>"  # the table's columns: words to the left, numbers to the right
 Sides = Annotated[int | tuple[int, int], partial(checks.pair, at_least=1)]
 
 
@@ -59,8 +57,8 @@ class Row(NamedTuple):
         return [name, kind, "x".join(map(str, shape)), *map(number.format, numbers)]
 
 
-@dataclass(frozen=True)
-class Ledger:
+@dataclass(frozen=True, repr=False)
+class Ledger(Table):
     """The rows of a model in order of execution, "input" first, and their totals under the columns' names.
 
     unused_parameters: those that no row uses, such as an auxiliary head's that runs in training only.
@@ -74,6 +72,8 @@ class Ledger:
     macs: int
     activations: int
 
+    _aligned = "<<>>>>>>"
+
     @property
     def definition(self) -> str:
         """What the numbers mean, as printed under the table."""
@@ -86,28 +86,9 @@ class Ledger:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([Row._fields, *(row.cells("{}") for row in self.rows)])
 
-    def _table(self) -> list[list[str]]:
-        """The table's lines of text: header, rows, total."""
+    def _table(self) -> tuple[Lines, Lines, Lines]:
         total = Row("total", "", (), self.weights, self.biases, self.parameters, self.macs, self.activations)
-        return [list(Row._fields), *(row.cells("{:,}") for row in (*self.rows, total))]
-
-    def __str__(self) -> str:
-        table = self._table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        cell = "{:{}{}}".format
-        lines = ["  ".join(map(cell, line, ALIGNED, widths)) for line in table]
-        rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *textwrap.wrap(self.definition, len(rule))])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        cell, sides = '<td style="text-align: {}">{}</td>'.format, [{"<": "left", ">": "right"}[at] for at in ALIGNED]
-        header, *body, total = (f"<tr>{''.join(map(cell, sides, map(escape, line)))}</tr>" for line in self._table())
-        return (
-            f"<table><thead>{header}</thead><tbody>{''.join(body)}</tbody><tfoot>{total}</tfoot></table>"
-            f"<p>{escape(self.definition)}</p>"
-        )
+        return [list(Row._fields)], [row.cells("{:,}") for row in self.rows], [total.cells("{:,}")]
 
 
 @checked

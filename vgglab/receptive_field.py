@@ -6,9 +6,10 @@ partly outside the image. `reach` finds by experiment what the border leaves of 
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from vgglab import _checks as checks
 from vgglab._checks import Count, Maps, Shape, Whole, check_fields, checked
-from vgglab._rules import Axes, Axis, MisalignedError, after
-from vgglab._trace import CONSTANT, Call, Operation, UnsupportedOperation, output_of, refuse, structural_copy, trace
+from vgglab._rules import Axis, MisalignedError
+from vgglab._table import Lines, Table
+from vgglab._trace import UnsupportedOperation, output_of, structural_copy, trace
+from vgglab._walk import walk
 
-__all__ = ["MisalignedError", "ReceptiveField", "Region", "UnsupportedOperation",
+__all__ = ["Fields", "MisalignedError", "ReceptiveField", "Region", "UnsupportedOperation",
            "effective", "of_model", "output_size", "reach", "stack"]  # fmt: skip
 
 
@@ -33,6 +36,7 @@ class Region(NamedTuple):
     right: int
 
 
+Windows = tuple[tuple[int, int], ...]
 Pair = Annotated[tuple[int, int], checks.pair]
 Unit = Annotated[tuple[int, int], partial(checks.pair, at_least=0)]
 
@@ -45,19 +49,35 @@ class ReceptiveField:
     unit (0, 0) starts before the image. covers_image: the window of every unit holds the whole image, as after global
     pooling or a fully connected layer. All units of such a layer see the same, so that its stride is 0; its size is
     that of a convolution over the whole map (404 for VGG-16's first FC layer at 224).
+    windows: for each row and for each column of units the first and last pixel, where the windows differ in size or
+    distance, as after upsampling; size is then the largest and stride the mean, rounded.
     """
 
     size: Pair
     stride: Pair
     padding: Pair
     covers_image: bool = False
+    windows: tuple[Windows, Windows] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def exact(self) -> bool:
+        """Whether all windows have this size and are this stride apart."""
+        return self.windows is None
+
     @checked
     def region(self, row: Whole, col: Whole) -> Region:
-        """Return the Region that unit (row, col) sees; it may lie outside the image."""
+        """Return the Region that unit (row, col) sees; it may lie outside the image.
+
+        Raises ValueError for a unit that a layer whose windows differ does not have.
+        """
+        if self.windows:
+            rows, cols = self.windows
+            if not (0 <= row < len(rows) and 0 <= col < len(cols)):
+                raise ValueError(f"row and col must be a unit of {len(rows)} x {len(cols)}, not {(row, col)}")
+            return Region(rows[row][0], cols[col][0], rows[row][1], cols[col][1])
         top = row * self.stride[0] - self.padding[0]
         left = col * self.stride[1] - self.padding[1]
         return Region(top, left, top + self.size[0] - 1, left + self.size[1] - 1)
@@ -94,17 +114,20 @@ def stack(
         columns.append([(default, default)] * len(kernels) if values is None else values)
         if len(columns[-1]) != len(kernels):
             raise ValueError(f"{name} must have one entry for each of the {len(kernels)} kernels, not {values!r}")
-    rows = cols = Axis()
+    chains = [(1, 1, 0), (1, 1, 0)]
     for layer in zip(*columns, strict=True):
-        heights, widths = zip(*layer, strict=True)
-        rows, cols = rows.through(*heights), cols.through(*widths)
-    return _field(rows, cols)
+        chains = [
+            _further_up(*chain, *numbers) for chain, numbers in zip(chains, zip(*layer, strict=True), strict=True)
+        ]
+    sizes, jumps, paddings = zip(*chains, strict=True)
+    return ReceptiveField(sizes, jumps, paddings)
 
 
-def _field(rows: Axis, cols: Axis, covers_image: bool = False) -> ReceptiveField:
-    return ReceptiveField(
-        (rows.size, cols.size), (rows.stride, cols.stride), (rows.padding, cols.padding), covers_image
-    )
+def _further_up(
+    size: int, jump: int, before: int, kernel: int, stride: int, padding: int, dilation: int
+) -> tuple[int, int, int]:
+    """Return size, stride and padding one layer further up, along one axis."""
+    return size + dilation * (kernel - 1) * jump, jump * stride, before + padding * jump
 
 
 @checked
@@ -130,9 +153,59 @@ def output_size(
     return units
 
 
+class Fields(Table, Mapping[str, ReceptiveField]):
+    """The ReceptiveField of each layer that could be followed, by its name, in order of execution.
+
+    unknown: for each layer that could not be followed, the reason, which is raised when the layer is asked for.
+    """
+
+    _aligned = "<>>><<"
+
+    def __init__(self, fields: dict[str, ReceptiveField], problems: dict[str, ValueError]) -> None:
+        self._fields, self._problems = fields, problems
+
+    def __getitem__(self, layer: str) -> ReceptiveField:
+        if layer in self._problems:
+            raise self._problems[layer].with_traceback(None)
+        return self._fields[layer]
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    @property
+    def unknown(self) -> dict[str, str]:
+        """For each layer that could not be followed, the reason."""
+        return {layer: str(problem) for layer, problem in self._problems.items()}
+
+    @property
+    def definition(self) -> str:
+        """What the numbers mean, and what could not be followed, as printed under the table."""
+        reasons = Counter(self.unknown.values()).items()
+        behind = "".join(f" {count} layers unknown, behind {reason}." for reason, count in reasons)
+        return (
+            "Height x width, in pixels. Padding: how far the window of unit (0, 0) starts before the image. Where the "
+            "windows of a layer are not equal, the size is the largest, and the stride the mean." + behind
+        )
+
+    def _table(self) -> tuple[Lines, Lines, Lines]:
+        yes_or_no = {True: "yes", False: "no"}
+        body = [
+            [layer, *("x".join(map(str, pair)) for pair in (found.size, found.stride, found.padding)),
+             yes_or_no[found.covers_image], yes_or_no[found.exact]]
+            for layer, found in self.items()
+        ]  # fmt: skip
+        return [["layer", "size", "stride", "padding", "covers image", "windows equal"]], body, []
+
+
 @checked
-def of_model(model: nn.Module, input_shape: Shape) -> dict[str, ReceptiveField]:
-    """Return a dict of the ReceptiveField of every layer of model, for images of input_shape (C, H, W).
+def of_model(model: nn.Module, input_shape: Shape, gates: bool = True) -> Fields:
+    """Return the Fields of model: what the units of every layer see, for images of input_shape (C, H, W).
 
     The keys are module paths in order of execution ("layer1.0.conv1", then "layer1.0", then "layer1"), and for an
     operation that a module runs itself the module's path and the operation ("layer1.0.add"); "output" is last, after
@@ -140,56 +213,35 @@ def of_model(model: nn.Module, input_shape: Shape) -> dict[str, ReceptiveField]:
     returns several tensors has no key. A layer without rows and columns (fully connected) counts as one unit, (0, 0).
 
     Branches merge by the largest, channels count together. Behind a gate made from a whole map (squeeze and excitation)
-    every unit sees all that the gate sees. Raises MisalignedError where branches meet whose strides or centres differ,
-    UnsupportedOperation, naming the operation, where the walk cannot follow. The model is left as it was.
+    every unit sees all that the gate sees; gates=False leaves out those that are multiplied. The layers behind what
+    cannot be followed, or behind branches of which none has windows that hold those of the others, are in
+    Fields.unknown; asked for one, Fields raises UnsupportedOperation or MisalignedError. The model is left as it was.
     """
-    traced = trace(model, input_shape)
-    walk = _Walk(traced.image)
-    for step in traced.steps:
-        if isinstance(step, Operation):
-            walk.follow(step)
-        elif step.name:
-            walk.name(step.name, step.outputs)
-        else:
-            for i, tensor in reversed(list(enumerate(step.outputs))):
-                walk.name(f"output.{i}" if i else "output", [tensor])
-    if "output" not in walk.fields:
+    found = walk(trace(model, input_shape), gates)
+    if "output" not in found:
         raise ValueError("the model's output does not depend on the image")
-    return walk.fields
+    problems = {layer: seen for layer, seen in found.items() if isinstance(seen, ValueError)}
+    known = {layer: _field(*seen, input_shape) for layer, seen in found.items() if not isinstance(seen, ValueError)}
+    return Fields(known, problems)
 
 
-class _Walk:
-    """Follows every tensor that depends on the image through the operations, and writes down the layers' fields."""
-
-    def __init__(self, image: Tensor) -> None:
-        self.bottom, self.right = bottom, right = image.shape[-2] - 1, image.shape[-1] - 1
-        rows, cols = Axis(dim=-2, units=bottom + 1, limit=bottom), Axis(dim=-1, units=right + 1, limit=right)
-        self.seen: dict[int, Axes] = {id(image): _named("input", (rows, cols))}  # () where a tensor sees nothing
-        self.fields: dict[str, ReceptiveField] = {}
-
-    def follow(self, operation: Operation) -> None:
-        """Say of the outputs what they see, and write down the field of an operation that is its own layer."""
-        if operation.reads_overwritten or "out" in operation.kwargs:
-            refuse(operation, "it works on a tensor that was overwritten through another one")
-        sources = [(tensor, axes) for tensor in operation.inputs if (axes := self.seen.get(id(tensor)))]
-        axes = after(operation, sources) if sources and operation.kind not in CONSTANT else ()
-        name = operation.name if operation.computes or not sources else sources[0][1][0].name
-        self.seen |= dict.fromkeys(map(id, operation.outputs), _named(name, axes))
-        if operation.is_layer:
-            self.name(operation.name, operation.outputs[:1])
-
-    def name(self, name: str, outputs: list[Tensor]) -> None:
-        """Name these tensors; a single one that depends on the image gives the field of that name."""
-        self.seen |= {id(tensor): _named(name, self.seen.get(id(tensor), ())) for tensor in outputs}
-        if len(outputs) == 1 and (axes := self.seen[id(outputs[0])]):
-            shape = outputs[0].shape
-            rows, cols = (axis.whole() if axis.dim and not axis.is_alone(shape) else axis for axis in axes)
-            self.fields.pop(name, None)
-            self.fields[name] = _field(rows, cols, rows.covers(0, self.bottom) and cols.covers(0, self.right))
+def _field(rows: Axis, cols: Axis, image: tuple[int, int, int]) -> ReceptiveField:
+    covers = rows.covers(0, image[1] - 1) and cols.covers(0, image[2] - 1)
+    windows = _windows(rows), _windows(cols)
+    height, width = (max(last - first + 1 for first, last in along) for along in windows)
+    padding = -windows[0][0][0], -windows[1][0][0]
+    field = ReceptiveField((height, width), (rows.stride, cols.stride), padding, covers)
+    diagonal = [field.region(unit, unit) for unit in range(max(map(len, windows)))]
+    regular = all(
+        along == tuple(region[side::2] for region in diagonal[: len(along)]) for side, along in enumerate(windows)
+    )
+    return field if regular else replace(field, windows=windows)
 
 
-def _named(name: str, axes: Axes) -> Axes:
-    return tuple(replace(axis, name=name) for axis in axes)
+def _windows(axis: Axis) -> tuple[tuple[int, int], ...]:
+    """Return the first and the last pixel of each unit."""
+    first, last = (values.flatten().tolist() for values in torch.broadcast_tensors(axis.first, axis.last))
+    return tuple((int(low), int(high)) for low, high in zip(first, last, strict=True))
 
 
 @checked
@@ -297,24 +349,21 @@ def _output(model: nn.Module, x: Tensor, layer: str, name: str) -> Tensor:
 
 def _layout(model: nn.Module, x: Tensor, layer: str, shape: torch.Size) -> tuple[int, int]:
     """Return the dimensions of rows and of columns in what layer gives, 0 where it has none."""
-    with suppress(MisalignedError, UnsupportedOperation):
-        traced = trace(model, (x.shape[1], x.shape[2], x.shape[3]))
-        path, walk = "" if layer == "output" else layer, _Walk(traced.image)
-        *_, call = (step for step in traced.steps if isinstance(step, Call) and step.name == path)
-        for step in traced.steps[: traced.steps.index(call)]:
-            if isinstance(step, Operation):
-                walk.follow(step)
-        axes = walk.seen.get(id(call.outputs[0]), ())
-        dims = [axis.dim if axis.dim and axis.is_alone(shape) else 0 for axis in axes]
-        if len(shape) == 4 and all(axis.dim in (0, dim) for axis, dim in zip(axes, (-2, -1), strict=False)):
-            return -2, -1
-        return (dims[0], dims[1]) if dims else (0, 0)
-    if len(shape) == 3:
-        return 0, 0
-    found = [_dims_along(model, x, layer, side) for side in (-2, -1)]
-    if [len(dims) for dims in found] != [1, 1] or found[0] == found[1]:
+    seen: Any
+    try:
+        seen = walk(trace(model, (x.shape[1], x.shape[2], x.shape[3])), gates=True).get(layer, ())
+    except UnsupportedOperation as problem:
+        seen = problem
+    known, is_map = not isinstance(seen, ValueError), len(shape) == 4
+    found = [[dim for dim in range(-len(shape), 0) if axis.varies(dim)] for axis in seen] if known else []
+    if is_map and not any(found):  # all values see the same, they are folded together, or it is not known
+        found = [_dims_along(model, x, layer, side) for side in (-2, -1)]
+    rows, cols = found or ([], [])
+    if is_map and rows in ([], [-2]) and cols in ([], [-1]) and (known or rows or cols):
+        return -2, -1
+    if max(len(rows), len(cols)) > 1 or rows and rows == cols or is_map and not (rows or cols):
         raise ValueError(f"layer must have rows and columns that can be told; {layer!r} gives {tuple(shape)}")
-    return found[0][0], found[1][0]
+    return (*rows, 0)[0], (*cols, 0)[0]
 
 
 def _dims_along(model: nn.Module, x: Tensor, layer: str, side: int) -> list[int]:
