@@ -56,17 +56,6 @@ def test_at_the_training_size_dense_equals_plain(config, batch_norm):  # TE1
         close(dense_scores(model, x, flip=False), plain.softmax(1))
 
 
-def test_the_layers_are_7x7_and_1x1_of_the_papers_width():
-    with torch.device("meta"):
-        model = vgg("D")
-    convolutions = [layer for layer in to_dense(model).classifier if isinstance(layer, nn.Conv2d)]
-    assert [tuple(conv.weight.shape) for conv in convolutions] == [
-        (4096, 512, 7, 7),
-        (4096, 4096, 1, 1),
-        (1000, 4096, 1, 1),
-    ]
-
-
 def test_the_weights_are_shared_and_the_model_is_left_alone():
     model = small(batch_norm=True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -90,16 +79,6 @@ def test_dropout_and_batch_norm_do_nothing_random_even_in_training_mode():
         for score in (score_map, dense_scores):
             assert torch.equal(score(network, x), score(network, x))
             close(score(network, x)[:1], score(network, x[:1]))
-
-
-@pytest.mark.parametrize(
-    "side, positions", [(224, 1), (256, 2), (288, 3), (320, 4), (352, 5), (384, 6), (416, 7), (512, 10)]
-)
-def test_score_map_side(side, positions):  # TE2
-    with torch.device("meta"):
-        model = vgg("D", width=1 / 8, num_classes=7)
-    x = torch.empty(1, 3, side, side, device="meta")
-    assert score_map(model, x).shape == (1, 7, positions, positions)
 
 
 @settings(deadline=None, max_examples=40)
@@ -181,7 +160,7 @@ ANYWHERE = [nn.ReLU, nn.GELU, nn.Hardswish, nn.Dropout, nn.Identity, lambda: nn.
 def test_random_heads_are_converted_or_refused_by_a_layers_name():
     taken, refused = [], []
 
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=150, deadline=None, derandomize=True)
     @given(st.lists(st.sampled_from(ANYWHERE), max_size=2), st.lists(st.sampled_from(ANYWHERE), max_size=3))
     def compare(on_maps, on_numbers):
         torch.manual_seed(0)
@@ -204,7 +183,7 @@ def test_random_heads_are_converted_or_refused_by_a_layers_name():
             refused.append(model)
 
     compare()
-    assert len(taken) > 60 and len(refused) > 60
+    assert len(taken) > 30 and len(refused) > 30
 
 
 @pytest.mark.parametrize("head", [
@@ -314,10 +293,6 @@ def test_crops_are_spaced_evenly_from_edge_to_edge(crop, room, grid):
         assert steps.max() - steps.min() <= (room % (grid - 1) != 0)
 
 
-def test_one_crop_is_central():
-    assert crop_offsets(256, 224, 1) == [16] and crop_offsets(33, 32, 1) == [0]
-
-
 @settings(deadline=None, max_examples=20)
 @given(st.integers(32, 60), st.integers(32, 60), st.integers(1, 5), st.booleans(), st.integers(1, 4), st.integers(1, 7))
 def test_multi_crop_is_the_mean_over_a_loop(height, width, grid, flip, count, at_once):  # TE4
@@ -362,14 +337,6 @@ def test_scales_and_methods_are_averaged():
     close(multi_scale_scores(model, x, scales), sum(dense) / 3)
     close(multi_scale_scores(model, x, scales, "multi-crop"), sum(crops) / 3)
     close(multi_scale_scores(model, x, scales, "both"), (sum(dense) + sum(crops)) / 6)
-
-
-def test_probabilities_sum_to_one_and_flips_do_not_matter():
-    model, x = small(image_size=32), images(3, 1, 50, 40)
-    for method in inference.METHODS:
-        scores = multi_scale_scores(model, x, (40, 48), method)
-        close(scores.sum(1), torch.ones(3))
-        close(multi_scale_scores(model, x.flip(3), (40, 48), method), scores, 1e-4)
 
 
 @settings(deadline=None, max_examples=30)

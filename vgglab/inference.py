@@ -42,10 +42,12 @@ class FullyConvolutional(ConvNet):
         self.check_images(x, None)
         maps = self.features(x)
         height, width = (max(sides) for sides in zip(self.window, maps.shape[2:], strict=True))
-        if self.enlarge:
-            return self.classifier(F.adaptive_avg_pool2d(maps, (height, width)))
         rows, columns = height - maps.shape[2], width - maps.shape[3]
-        return self.classifier(F.pad(maps, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)))
+        if self.enlarge and (rows or columns):
+            maps = F.adaptive_avg_pool2d(maps, (height, width))
+        elif rows or columns:
+            maps = F.pad(maps, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        return self.classifier(maps)
 
 
 @checked

@@ -368,12 +368,11 @@ def _layout(model: nn.Module, x: Tensor, layer: str, shape: torch.Size) -> tuple
 
 def _dims_along(model: nn.Module, x: Tensor, layer: str, side: int) -> list[int]:
     """Return the dimensions along which what the first line of an image changes lies apart from what the last does."""
-    image, places = torch.zeros_like(x[:1]), []
-    usual = _output(model, image, layer, "image")
+    usual, places = _output(model, x[:1], layer, "image"), []
     for line in (0, -1):
         changed = torch.zeros_like(usual, dtype=torch.bool)
-        for value in (math.nan, 1e3, -1e3, 1.0):
-            altered = image.clone()
+        for value in (math.nan, 1e3, -1e3, 0.0, 1.0):
+            altered = x[:1].detach().clone()
             altered.select(side, line).fill_(value)
             with suppress(ValueError):
                 changed |= _output(model, altered, layer, "image") != usual
