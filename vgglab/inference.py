@@ -369,6 +369,7 @@ def errors(
     if not isinstance(photographs, Photographs):
         raise TypeError(f"photographs must be a part of what load returns, not {type(photographs).__name__}")
     photographs = photographs.to(machine.device_of(model))
+    model = to_dense(model) if method == "dense" else model  # once for all of them
     chosen = range(len(photographs))[share[0] :: share[1]]
     jobs = (photographs.path(index) for index in chosen)
     correct = correct_top5 = 0
