@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from networks import Function, build
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from vgglab.cost import conv, ledger
 from vgglab.receptive_field import UnsupportedOperation
@@ -231,6 +232,18 @@ def test_attention_counts_its_matrix_products():
     attention = Function(lambda self, x: self.attend(*[x.flatten(2).transpose(1, 2)] * 3)[0],
                          attend=nn.MultiheadAttention(8, 2, batch_first=True))  # fmt: skip
     assert ledger(attention, (8, 3, 4)).macs == 4 * 12 * 8 * 8 + 2 * 12 * 12 * 8
+
+
+def test_a_network_of_positions_counts():
+    """Swin v2 computes its biases from positions alone: torch's own counter counts that, too."""
+    model = on_meta("swin_v2_t")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.to("meta")(torch.empty(1, 3, 256, 256, device="meta"))
+    found = ledger(model, (3, 256, 256))
+    assert found.macs == counter.get_total_flops() // 2
+    row = next(row for row in found.rows if row.name == "features.1.0.attn.cpb_mlp.0")
+    assert (row.kind, row.parameters, row.macs) == ("Linear", 2 * 512 + 512, 15 * 15 * 2 * 512)
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_neither_memory_nor_computing():

@@ -264,15 +264,6 @@ def test_bad_arguments_are_named(name):
             model(torch.empty(shape, device="meta"))
 
 
-def test_unknown_choices_are_named():
-    with pytest.raises(ValueError, match="groups must be one of 1, 2, not 3"):
-        alexnet(groups=3)
-    with pytest.raises(ValueError, match="depth must be one of 18, 34, 50, 101, 152, not 20"):
-        resnet(20)
-    with pytest.raises(ValueError, match="version must be one of 1, 1.5, not 2"):
-        resnet(50, version=2)
-
-
 @pytest.mark.parametrize(
     "name, lr, steps",
     [("lenet", 3e-3, 15), ("alexnet", 1e-4, 13), ("zfnet", 5e-5, 13), ("googlenet", 3e-4, 20), ("resnet", 1e-4, 8)],

@@ -8,7 +8,7 @@ from networks import Function, Gate, build
 from torch import nn
 from torch.nn import functional as F
 
-from vgglab.receptive_field import MisalignedError, Region, effective, of_model, reach, stack
+from vgglab.receptive_field import MisalignedError, of_model, reach
 
 torch.set_num_threads(1)
 
@@ -293,78 +293,3 @@ def assert_misaligned(model, shape, branches):
 
     one, other = branches
     assert any(sees_more(one, other, axis) and sees_more(other, one, axis) for axis in (0, 1))
-
-
-# The experiment and the gradient
-
-
-def test_reach_finds_windows_by_hand():
-    model = nn.Sequential(nn.Conv2d(1, 1, (3, 2), stride=(2, 3), padding=(1, 0)), nn.ReLU(), nn.MaxPool2d(2, 1))
-    assert reach(model, (1, 12, 14), "0", (2, 1)) == Region(top=3, left=3, bottom=5, right=4)
-    assert reach(model, (1, 12, 14), "0", (0, 0)) == Region(top=0, left=0, bottom=1, right=1)
-    assert reach(model, (1, 12, 14), "output", (2, 1)) == Region(top=3, left=3, bottom=7, right=7)
-
-
-def test_reach_sees_through_dead_units_and_zero_weights():
-    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Conv2d(1, 1, 3))
-    nn.init.zeros_(model[0].weight)
-    nn.init.constant_(model[0].bias, -1)
-    assert not effective(model, torch.rand(1, 1, 9, 9), "2", (1, 2)).any()
-    assert reach(model, (1, 9, 9), "2", (1, 2)) == (1, 2, 5, 6)
-
-
-def test_reach_without_gradients_and_with_changes_in_place():
-    model = nn.Sequential(
-        nn.ReLU(inplace=True), Function(lambda self, x: self.conv(x).detach(), conv=nn.Conv2d(1, 1, 3))
-    )
-    assert reach(model, (1, 9, 9), "output", (1, 2)) == (1, 2, 3, 4)
-    images = torch.rand(1, 1, 9, 9) - 0.5
-    kept = images.clone()
-    assert not effective(model, images, "output", (1, 2)).any()
-    assert effective(model, images, "0", (1, 2)).count_nonzero() <= 1
-    assert torch.equal(images, kept) and not images.requires_grad
-
-
-def test_reach_names_what_is_wrong():
-    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten())
-    with pytest.raises(ValueError, match="layer must be the path of a module, or 'output', not 'conv'"):
-        reach(model, (1, 9, 9), "conv", (0, 0))
-    with pytest.raises(ValueError, match=r"unit must lie in the 7 rows and 7 columns of '0', not \(7, 0\)"):
-        reach(model, (1, 9, 9), "0", (7, 0))
-    with pytest.raises(ValueError, match="unit must lie in the 1 rows and 1 columns of '1'"):
-        reach(model, (1, 9, 9), "1", (0, 1))
-    with pytest.raises(ValueError, match="depends on no pixel"):
-        reach(nn.ZeroPad2d(1), (1, 9, 9), "output", (0, 0))
-    with pytest.raises(ValueError, match="layer must run in eval mode and return one tensor; 'other' does not"):
-        reach(Function(lambda self, x: x, other=nn.ReLU()), (1, 9, 9), "other", (0, 0))
-    with pytest.raises(TypeError, match="images must be a float tensor"):
-        effective(model, torch.zeros(1, 1, 9, 9, dtype=torch.uint8), "0", (0, 0))
-
-
-@pytest.mark.parametrize("depth", [1, 2, 5, 20])
-def test_effective_field_of_uniform_convolutions(depth):
-    """Each layer adds one of -1, 0, 1 with equal chance: a binomial-like sum of variance 2n/3 per axis (Luo et al.)."""
-    model = nn.Sequential(*[nn.Conv2d(1, 1, 3, bias=False) for _ in range(depth)]).double()
-    for parameter in model.parameters():
-        nn.init.constant_(parameter, 1 / 9)
-    side = 2 * depth + 1
-    field = effective(model, torch.rand(2, 1, side + 4, side + 4, dtype=torch.float64), "output", (2, 2))
-    ways = [1]
-    for _ in range(depth):
-        ways = [sum(ways[max(i - 2, 0) : i + 1]) for i in range(len(ways) + 2)]
-    expected = torch.tensor(ways, dtype=torch.float64) / 3**depth
-    assert len(ways) == side == stack([3] * depth).size[0]
-    torch.testing.assert_close(field[2:-2, 2:-2], expected.outer(expected))
-    assert field.sum() == pytest.approx(1)
-    offsets = torch.arange(side + 4) - depth - 2
-    assert (field.sum(1) * offsets**2).sum() == pytest.approx(2 * depth / 3)
-
-
-def test_effective_is_a_mean_over_images_and_channels():
-    model = nn.Conv2d(2, 1, 1, bias=False)
-    with torch.no_grad():
-        model.weight[:] = torch.tensor([3.0, -1.0]).view(1, 2, 1, 1)
-    with torch.no_grad():
-        field = effective(model, torch.rand(4, 2, 3, 3), "output", (1, 2))
-    assert field.nonzero().tolist() == [[1, 2]]
-    assert field[1, 2] == pytest.approx((3 + 1) / 2)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vgglab import data, seeing
+from vgglab import seeing
 from vgglab.models import vgg
 from vgglab.receptive_field import Region, of_model, reach
 from vgglab.seeing import activations, cut, gradient_times_input, occlusion, shifted
@@ -218,10 +218,6 @@ def test_shifted_moves_each_pixel_and_fills_up(down, right, background, seed):
             inside = 0 <= row - down < 6 and 0 <= column - right < 5
             expected = x[..., row - down, column - right] if inside else torch.full((2, 1), background).double()
             assert torch.equal(moved[..., row, column], expected)
-
-
-def test_black_is_what_normalize_makes_of_it():
-    assert data.normalize(torch.zeros(1)).item() == pytest.approx(seeing.BLACK)
 
 
 # ---- what is refused

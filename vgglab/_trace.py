@@ -38,6 +38,8 @@ class Call:
 
     name: str
     module: nn.Module
+    inputs: list[Tensor]
+    parent: "Call | None"  # the call that it is part of
     has_children: bool = False  # whether it called other modules
     operations: list["Operation"] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
@@ -151,7 +153,7 @@ class Trace(TorchDispatchMode):
     def _enter(self, path: str, module: nn.Module, args: Any) -> None:
         if self.calls:
             self.calls[-1].has_children = True
-        self.calls.append(Call(path, module))
+        self.calls.append(Call(path, module, tensors(args), self.calls[-1] if self.calls else None))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         call = self.calls.pop()

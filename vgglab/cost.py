@@ -14,7 +14,7 @@ from vgglab import _checks as checks
 from vgglab._checks import Count, FilePath, Shape, checked
 from vgglab._files import replacing
 from vgglab._table import Lines, Table
-from vgglab._trace import CONSTANT, Operation, memory, trace
+from vgglab._trace import CONSTANT, Call, Operation, memory, trace
 
 DEFINITION = (
     "One image, at inference. MACs: multiply-adds of convolutions and matrix products (operations = 2 x MACs); "
@@ -96,7 +96,8 @@ def ledger(model: nn.Module, input_shape: Shape) -> Ledger:
     """Return the Ledger of model for one image of input_shape (C, H, W), in eval mode.
 
     It has a row for each call of a layer and for each operation that a module runs itself, named as in
-    `receptive_field.of_model`; rows that compute nothing (dropout, flatten) have no activations. The model is left
+    `receptive_field.of_model`; rows that compute nothing (dropout, flatten) have no activations. What does not depend
+    on the image has a row where it is a torch.nn layer or has MACs, such as a network of positions. The model is left
     as it was and nothing is computed: it runs on the meta device, and torch's flop counter gives the MACs.
     Raises UnsupportedOperation for a model that needs real numbers to run.
     """
@@ -116,13 +117,15 @@ def ledger(model: nn.Module, input_shape: Shape) -> Ledger:
             kind, operations, outputs = step.kind, [step], step.outputs[:1]
         else:
             kind, operations, outputs = type(step.module).__name__, step.operations, step.outputs
-        if step.is_layer and "" in names_behind(outputs):
+        macs = _macs(operations) if step.is_layer else 0
+        runs = isinstance(step, Call) and type(step.module).__module__.startswith("torch.nn.modules.")
+        if step.is_layer and (macs or runs or "" in names_behind(outputs)):
             used = names_behind(tensor for part in operations for tensor in part.inputs) & uncounted.keys()
             sizes = {name: uncounted.pop(name) for name in used}
             parameters = sum(sizes.values())
             biases = sum(size for name, size in sizes.items() if name.endswith("bias"))
             activations = sum(tensor.numel() for tensor in outputs) * any(part.computes for part in operations)
-            numbers = parameters - biases, biases, parameters, _macs(operations), activations
+            numbers = parameters - biases, biases, parameters, macs, activations
             rows.append(Row(step.name, kind, tuple(outputs[0].shape[1:]), *numbers))
     totals = (sum(column) for column in list(zip(*rows, strict=True))[3:])
     return Ledger(tuple(rows), sum(uncounted.values()), *totals)

@@ -1,11 +1,12 @@
 """Testing at any size: dense evaluation, many crops, several scales, and the errors on photographs."""
 
-import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,28 +15,38 @@ from torch import Tensor, nn
 from vgglab import _checks as checks
 from vgglab import machine
 from vgglab._checks import Count, Maps, checked
-from vgglab._trace import structural_copy
+from vgglab._trace import Call, Operation, Trace, UnsupportedOperation, refuse, structural_copy, trace
 from vgglab.data.imagefolder import Photographs, in_workers, whole
-from vgglab.models.parts import ConvNet, smallest_image
+from vgglab.models.parts import ConvNet
 
 Method = Literal["dense", "multi-crop", "both"]
 METHODS = get_args(Method)
+RESHAPING = {"view", "unsafe_view", "reshape_alias", "alias"}  # what flattening is made of
+LARGEST = 2**12  # pixels, of images tried for their size
+POINTWISE = {"hardswish", "log_sigmoid_forward"}  # beside what torch marks as such
 PIXELS_AT_ONCE = 2**20  # crops go through the network together up to this many pixels: 20 of 224, 1024 of 32
 
 
 class FullyConvolutional(ConvNet):
-    """A network whose FC layers became convolutions, made by to_dense(): images -> maps of class scores."""
+    """A network whose FC layers became convolutions, made by to_dense(): images -> maps of class scores.
 
-    def __init__(self, features: nn.Sequential, classifier: nn.Sequential) -> None:
-        super().__init__(features, classifier, smallest_image=smallest_image(features))
-        self.positions = _layers(classifier, nn.Conv2d)[0].kernel_size[0]
+    A map smaller than the first of these convolutions is padded with zeros, or with enlarge pooled to its size.
+    """
+
+    def __init__(self, features: nn.Sequential, classifier: nn.Sequential, smallest_image: int, enlarge: bool) -> None:
+        super().__init__(features, classifier, smallest_image=smallest_image)
+        self.window = _layers(classifier, nn.Conv2d)[0].kernel_size
+        self.enlarge = enlarge
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_images(x, None)
         maps = self.features(x)
-        height, width = (max(0, self.positions - side) for side in maps.shape[2:])
-        if height or width:
-            maps = F.pad(maps, (width // 2, width - width // 2, height // 2, height - height // 2))
+        height, width = (max(sides) for sides in zip(self.window, maps.shape[2:], strict=True))
+        rows, columns = height - maps.shape[2], width - maps.shape[3]
+        if self.enlarge and (rows or columns):
+            maps = F.adaptive_avg_pool2d(maps, (height, width))
+        elif rows or columns:
+            maps = F.pad(maps, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
         return self.classifier(maps)
 
 
@@ -45,37 +56,169 @@ def to_dense(model: nn.Module) -> FullyConvolutional:
 
     The first FC layer becomes a convolution over as many positions as it was trained on (7x7 at 224), the others 1x1
     convolutions. H and W must leave one position of the feature map, which takes 32 pixels; a map smaller than the
-    first convolution is padded with zeros. The weights are reshaped and shared with model, which stays as it was; the
-    result is in eval mode, so dropout does nothing. Raises TypeError for what is no VGG. Source: section 3.2.
+    first convolution is padded with zeros, or enlarged by the model's own pooling, which no longer squeezes a larger
+    one. The weights are reshaped and shared with model, which stays as it was; the result is in eval mode, so dropout
+    does nothing. Raises UnsupportedOperation, naming the layer or the operation, unless model is a chain: layers that
+    give maps, flatten, FC layers, and what treats each of their numbers alike. Source: section 3.2.
     """
     model = structural_copy(model)
     if isinstance(model, FullyConvolutional):
         return model
-    features, classifier = (getattr(model, name, nn.Sequential()) for name in ("features", "classifier"))
-    convolutions = _layers(features, nn.Conv2d)
-    if not (convolutions and isinstance(classifier, nn.Sequential) and _layers(classifier, nn.Linear)):
-        raise TypeError(f"model must be a VGG: features, then a chain of FC layers, not {type(model).__name__}")
-    channels = convolutions[-1].out_channels
-    for place, layer in enumerate(classifier):
-        if isinstance(layer, nn.Linear):
-            classifier[place] = _as_convolution(layer, channels)
-            channels = layer.out_features
-    return FullyConvolutional(features, classifier).eval()
-
-
-def _as_convolution(linear: nn.Linear, channels: int) -> nn.Conv2d:
-    """The convolution that computes linear over every square window of a map with channels."""
-    side = math.isqrt(linear.in_features // channels)
-    if channels * side * side != linear.in_features:
-        raise TypeError(f"model must have FC layers over a square of {channels} channels, not {linear}")
-    conv = nn.Conv2d(channels, linear.out_features, side, bias=linear.bias is not None, device="meta")
-    conv.weight = nn.Parameter(linear.weight.view(linear.out_features, channels, side, side), False)
-    conv.bias = linear.bias
-    return conv
+    if isinstance(model, ConvNet):
+        model.image_size = None  # what follows fixes it
+    image, enlarge = _own_image(model), False
+    features, classifier, window = nn.Sequential(), nn.Sequential(), image.shape[2:]
+    larger = image.new_empty(*image.shape[:2], *(side + 1000 for side in window))
+    for call in _chain(trace(model, (image.shape[1], image.shape[2], image.shape[3]))):
+        layer, before, after = model.get_submodule(call.name), call.inputs[0], call.outputs[0]
+        if before.ndim == 2:
+            classifier.append(_on_maps(call, layer, window))
+            window = torch.Size((1, 1)) if isinstance(classifier[-1], nn.Conv2d) else window
+        elif after.ndim == 2 and all(part.kind in RESHAPING for part in call.operations):
+            continue
+        elif isinstance(layer, nn.AdaptiveAvgPool2d) and before.shape == after.shape and window.numel() > 1:
+            enlarge = True
+        else:
+            features.append(layer)
+            window, grown = after.shape[2:], after
+            with suppress(RuntimeError):
+                grown = _skeleton(layer)(larger)
+            if after.ndim != 4 or any(side <= old for side, old in zip(grown.shape[2:], window, strict=True)):
+                _refuse(call.name, layer, "does not give larger maps for larger images")
+            larger = grown
+    if not _layers(classifier, nn.Conv2d):
+        _refuse(call.name, layer, "is not followed by an FC layer")
+    skeleton = _skeleton(features)
+    smallest = _smallest_image(image, lambda image: skeleton(image).numel() > 0)
+    return FullyConvolutional(features, classifier, smallest.shape[2], enlarge).eval()
 
 
 def _layers(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, kind)]
+
+
+def _skeleton(module: nn.Module) -> nn.Module:
+    return structural_copy(module, partial(torch.empty_like, device="meta"))
+
+
+def _refuse(name: str, layer: nn.Module, reason: str) -> NoReturn:
+    raise UnsupportedOperation(f"model cannot become dense: {name or 'model'} ({type(layer).__name__}) {reason}")
+
+
+def _own_image(model: nn.Module) -> Tensor:
+    """Return the smallest image, without numbers, that fills the first FC layer and what pools to a fixed size."""
+    skeleton = _skeleton(model)
+    filled: list[bool] = []
+    entered = {"": model}
+
+    def enter(name: str, layer: nn.Module, args: Any) -> None:
+        entered[name] = entered.pop(name, layer)
+        if isinstance(layer, nn.Linear):
+            filled.append(args[0].shape[-1] >= layer.in_features)
+            raise StopIteration
+
+    def pool(layer: nn.Module, args: Any, maps: Tensor) -> None:
+        filled.extend(before >= after for before, after in zip(args[0].shape, maps.shape, strict=True))
+
+    def fills(image: Tensor) -> bool:
+        filled.clear()
+        try:
+            skeleton(image)
+        except StopIteration:
+            return all(filled)
+        return False
+
+    for name, layer in skeleton.named_modules():
+        layer.register_forward_pre_hook(partial(enter, name))
+        if isinstance(layer, nn.AdaptiveAvgPool2d):
+            layer.register_forward_hook(pool)
+    for first in _layers(skeleton, nn.Conv2d)[:1]:
+        image = _smallest_image(first.weight.new_empty(1, first.in_channels, 1, 1), fills)
+        if image.shape[2] < LARGEST:
+            return image
+    _refuse(*list(entered.items())[-1], "does not lead from images of any size to an FC layer")
+
+
+def _smallest_image(like: Tensor, works: Callable[[Tensor], bool]) -> Tensor:
+    """Return the smallest square image that works, of the channels of like; one that a network fails on does not."""
+
+    def works_at(side: int) -> bool:
+        with suppress(Exception):
+            return works(like.new_empty(1, like.shape[1], side, side))
+        return False
+
+    side = 1 + bisect_left(range(1, LARGEST), True, key=works_at)
+    return like.new_empty(1, like.shape[1], side, side)
+
+
+def _chain(traced: Trace) -> list[Call]:
+    """Return the calls of layers that the image goes through one after another; refuse all that is beside them."""
+
+    def opens(call: Call | None) -> bool:
+        """Whether the parts of this call count, rather than the whole."""
+        if call is None or not opens(call.parent):
+            return call is None
+        _, *parts = call.module.modules()
+        return type(call.module) is nn.Sequential or any(isinstance(part, nn.Linear) for part in parts)
+
+    calls: list[Call] = []
+    current = made = traced.image
+    for step in traced.steps:
+        if isinstance(step, Operation):
+            if opens(step.call):
+                if step.kind not in RESHAPING or step.inputs[0] is not current:
+                    refuse(step, "model cannot become dense, because it is no chain of layers")
+                current = step.outputs[0]
+        elif opens(step.parent) and not opens(step):
+            as_given = current.shape in (made.shape, made.flatten(1).shape)
+            if (
+                not as_given
+                or [id(current)] != [*map(id, step.inputs)]
+                or [one.ndim for one in step.outputs] not in ([2], [4])
+            ):
+                _refuse(step.name, step.module, "is no link of a chain that leads from maps to numbers")
+            calls.append(step)
+            current = made = step.outputs[0]
+    if [id(made)] != [*map(id, traced.steps[-1].outputs)]:
+        _refuse(calls[-1].name, calls[-1].module, "is not what the model returns")
+    return calls
+
+
+def _on_maps(call: Call, layer: Any, window: torch.Size) -> nn.Module:
+    """Return layer, which takes (N, numbers), as one that does the same at every position of a map."""
+    parts, before = call.operations, call.inputs[0]
+    kinds = [part.kind for part in parts]
+    if kinds == ["linear"] and parts[0].inputs[1] is call.module.weight:
+        conv = nn.Conv2d(layer.in_features // window.numel(), layer.out_features, (window[0], window[1]), device="meta")
+        conv.weight = nn.Parameter(layer.weight.view(conv.weight.shape), False)
+        conv.bias = layer.bias
+        return conv
+    if kinds == ["batch_norm"] and not parts[0]["training"] and window.numel() == 1:
+        norm = nn.BatchNorm2d(layer.num_features, layer.eps, affine=layer.affine, device="meta")
+        norm.load_state_dict(layer.state_dict(), assign=True)
+        return norm
+    if RESHAPING.issuperset(kinds) and call.outputs[0].shape == before.shape and not call.has_children:
+        return nn.Identity()
+    if not _treats_alike(call, layer):
+        _refuse(call.name, layer, "does not treat the numbers that it is given alike")
+    return layer
+
+
+def _treats_alike(call: Call, layer: nn.Module) -> bool:
+    """Whether layer does the same to each number, or to all classes at one position, of (N, numbers) and of maps."""
+    numbers = {id(call.inputs[0])}
+    for part in call.operations:
+        pointwise = torch.Tag.pointwise in part.op.tags or part.kind in POINTWISE
+        if not (pointwise or part["dim"] == 1 and part.kind in ("softmax", "log_softmax")):
+            return False
+        if any(one.numel() > 1 and id(one) not in numbers for one in part.inputs):
+            return False
+        numbers |= set(map(id, part.outputs))
+    with suppress(ValueError):
+        on_maps = trace(layer, (call.inputs[0].shape[1], 2, 3)).steps
+        kinds = [step.kind for step in on_maps if isinstance(step, Operation)]
+        return not call.has_children and kinds == [part.kind for part in call.operations]
+    return False
 
 
 @checked
@@ -176,13 +319,13 @@ def multi_scale_scores(model: nn.Module, x: Pixels, scales: Sides, method: Metho
     scales are shorter sides in pixels. method is "dense", "multi-crop", or "both", the mean of the two. Source:
     section 3.2, Tables 4 and 5.
     """
-    ways: dict[str, list[Callable[[nn.Module, Tensor], Tensor]]] = {
-        "dense": [dense_scores],
-        "multi-crop": [multi_crop_scores],
-        "both": [dense_scores, multi_crop_scores],
-    }
+    ways: list[Callable[[Tensor], Tensor]] = []
+    if method != "multi-crop":
+        ways.append(partial(dense_scores, to_dense(model)))
+    if method != "dense":
+        ways.append(partial(multi_crop_scores, model))
     scaled = (rescale(x, scale) for scale in scales)
-    return torch.stack([scores(model, images) for images in scaled for scores in ways[method]]).mean(0)
+    return torch.stack([scores(images) for images in scaled for scores in ways]).mean(0)
 
 
 @checked
@@ -226,6 +369,7 @@ def errors(
     if not isinstance(photographs, Photographs):
         raise TypeError(f"photographs must be a part of what load returns, not {type(photographs).__name__}")
     photographs = photographs.to(machine.device_of(model))
+    model = to_dense(model) if method == "dense" else model  # once for all of them
     chosen = range(len(photographs))[share[0] :: share[1]]
     jobs = (photographs.path(index) for index in chosen)
     correct = correct_top5 = 0

@@ -7,7 +7,8 @@ partly outside the image. `reach` finds by experiment what the border leaves of 
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
@@ -245,38 +246,53 @@ def _along(axis: Axis) -> tuple[int, int, int, Windows]:
 def reach(model: nn.Module, input_shape: Shape, layer: str, unit: Unit) -> Region:
     """Return the Region of all pixels that can change unit (row, col) of layer, found by experiment.
 
-    An image of input_shape (C, H, W) with NaN in some rows or columns runs through a float64 copy of the model in eval
-    mode: the unit is NaN exactly if it depends on one of them. layer is a module path, of which the last call counts,
-    or "output"; its last two dimensions of four are rows and columns, and with fewer dimensions it is one unit, (0, 0).
-    Raises ValueError where layer or unit does not exist, or the unit depends on no pixel.
+    Some rows or columns of an image of input_shape (C, H, W) are replaced, in a float64 copy of the model in eval mode:
+    by NaN, which spoils all that is computed from it, and for what hides behind a comparison by other numbers, large
+    and small, of both signs, and close to the image. A comparison whose outcome none of these few changes stays unseen;
+    the Region is then too small. layer is a module path, of which the last call counts, or "output". Where it has rows
+    and columns is found out from the operations before it, or else by experiment; a layer without them (fully
+    connected) is one unit, (0, 0). Raises ValueError where layer or unit does not exist, the unit depends on no pixel,
+    or it cannot be told rows from columns and channels.
     """
     model = structural_copy(
         model, lambda tensor: tensor.to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
     )
-    image = torch.rand(1, *input_shape, dtype=torch.float64, device="cpu", generator=torch.Generator().manual_seed(0))
+    seed = torch.Generator().manual_seed(0)
+    image, other = torch.rand(2, 1, *input_shape, dtype=torch.float64, device="cpu", generator=seed)
+    noise = torch.randn(1, *input_shape, dtype=torch.float64, device="cpu", generator=seed)
+    replacements = [torch.full_like(image, math.nan), other]
+    replacements += [sign * size * noise for size in (1e3, 1e-2) for sign in (1, -1)]
+    replacements += [image + noise, image - noise]
+    look = _unit(model, image, layer, unit, "input_shape")
+    usual = look(image)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def depends_on(lines: slice, dim: int = 2) -> bool:
         """Whether any of these rows (dim 2) or columns (dim 3) can change the unit."""
-        damaged = image.clone()
-        damaged.transpose(2, dim)[:, :, lines] = math.nan
-        return bool(_values(model, damaged, layer, unit, "input_shape").isnan().any())
+        for replacement in replacements:
+            changed = image.clone()
+            changed.transpose(2, dim)[:, :, lines] = replacement.transpose(2, dim)[:, :, lines]
+            with suppress(ValueError):  # a model may refuse numbers that no image has
+                if not torch.equal(look(changed), usual):
+                    return True
+        return False
 
-    if depends_on(slice(0)):
+    if usual.isnan().any():
         raise ValueError(f"unit {unit} of {layer!r} is NaN without NaN in the image")
     if not depends_on(slice(None)):
         raise ValueError(f"unit {unit} of {layer!r} depends on no pixel")
-    # The gradient shows pixels that do matter; NaN then tells whether any row or column outside them can.
-    used = effective(model, image, layer, unit).nonzero()
+    # The gradient shows pixels that do matter; the replacements then tell whether any row or column outside them can.
+    used = _gradient(look, image).nonzero()
 
     def ends(dim: int) -> tuple[int, int]:
         """The first and the last row or column that can change the unit."""
         lines, last = used[:, dim - 2].tolist(), image.shape[dim] - 1
-        before, behind = range(min(lines, default=last + 1)), range(last - max(lines, default=-1))
-        return (
-            bisect_left(before, True, key=lambda i: depends_on(slice(i + 1), dim)),
-            last - bisect_left(behind, True, key=lambda i: depends_on(slice(last - i, None), dim)),
-        )
+        before, behind = min(lines, default=last + 1), last - max(lines, default=-1)
+        if before and depends_on(slice(before), dim):
+            before = bisect_left(range(before), True, key=lambda i: depends_on(slice(i + 1), dim))
+        if behind and depends_on(slice(last + 1 - behind, None), dim):
+            behind = bisect_left(range(behind), True, key=lambda i: depends_on(slice(last - i, None), dim))
+        return before, last - behind
 
     (top, bottom), (left, right) = ends(2), ends(3)
     return Region(top, left, bottom, right)
@@ -290,21 +306,74 @@ def effective(model: nn.Module, images: Maps, layer: str, unit: Unit) -> Tensor:
     (N, C, H, W) and their channels. layer and unit are as in `reach`. Source: Luo et al., "Understanding the
     Effective Receptive Field in Deep Convolutional Neural Networks" (2016).
     """
+    return _gradient(_unit(structural_copy(model), images, layer, unit, "images"), images)
+
+
+def _gradient(look: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The mean absolute gradient (H, W) of what look sees of the images."""
     images = images.detach().requires_grad_()
     with torch.enable_grad():
-        values = _values(structural_copy(model), images, layer, unit, "images")
+        values = look(images)
         if not values.requires_grad:
             return torch.zeros_like(images[0, 0])
         (gradient,) = torch.autograd.grad(values.sum(), images)
     return gradient.abs().mean((0, 1))
 
 
-def _values(model: nn.Module, x: Tensor, layer: str, unit: tuple[int, int], name: str) -> Tensor:
-    """Run model on x, the argument of that name, and return the values (N, channels) of one unit of layer."""
-    values = output_of(model, x, layer, name)
-    if values.dim() != 4:
-        values = values.reshape(len(x), -1, 1, 1)
-    (row, col), (rows, cols) = unit, values.shape[2:]
-    if row >= rows or col >= cols:
+def _unit(model: nn.Module, x: Tensor, layer: str, unit: tuple[int, int], name: str) -> Callable[[Tensor], Tensor]:
+    """Return a function that gives the values (N, channels) of a unit of layer for images like x, the argument name."""
+    with torch.no_grad():
+        values = _output(model, x[:1], layer, name)
+    dims = _layout(model, x, layer, values.shape) if values.dim() > 2 else (0, 0)
+    rows, cols = [values.shape[dim] if dim else 1 for dim in dims]
+    if unit[0] >= rows or unit[1] >= cols:
         raise ValueError(f"unit must lie in the {rows} rows and {cols} columns of {layer!r}, not {unit!r}")
-    return values[..., row, col]
+
+    def look(images: Tensor) -> Tensor:
+        values = _output(model, images, layer, name)
+        for dim, place in zip(dims, unit, strict=True):
+            values = values.narrow(dim, place, 1) if dim else values
+        return values.flatten(1)
+
+    return look
+
+
+def _output(model: nn.Module, x: Tensor, layer: str, name: str) -> Tensor:
+    """Return what layer gives for x; a model that draws numbers in eval mode, too, draws the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return output_of(model, x, layer, name)
+
+
+def _layout(model: nn.Module, x: Tensor, layer: str, shape: torch.Size) -> tuple[int, int]:
+    """Return the dimensions of rows and of columns in what layer gives, 0 where it has none."""
+    seen: Any
+    try:
+        seen = walk(trace(model, (x.shape[1], x.shape[2], x.shape[3])), gates=True).get(layer, ())
+    except UnsupportedOperation as problem:
+        seen = problem
+    known, is_map = not isinstance(seen, ValueError), len(shape) == 4
+    found = [[dim for dim in range(-len(shape), 0) if axis.varies(dim)] for axis in seen] if known else []
+    if is_map and not any(found):  # all values see the same, they are folded together, or it is not known
+        found = [_dims_along(model, x, layer, side) for side in (-2, -1)]
+    rows, cols = found or ([], [])
+    if is_map and rows in ([], [-2]) and cols in ([], [-1]) and (known or rows or cols):
+        return -2, -1
+    if max(len(rows), len(cols)) > 1 or rows and rows == cols or is_map and not (rows or cols):
+        raise ValueError(f"layer must have rows and columns that can be told; {layer!r} gives {tuple(shape)}")
+    return (*rows, 0)[0], (*cols, 0)[0]
+
+
+def _dims_along(model: nn.Module, x: Tensor, layer: str, side: int) -> list[int]:
+    """Return the dimensions along which what the first line of an image changes lies apart from what the last does."""
+    usual, places = _output(model, x[:1], layer, "image"), []
+    for line in (0, -1):
+        changed = torch.zeros_like(usual, dtype=torch.bool)
+        for value in (math.nan, 1e3, -1e3, 0.0, 1.0):
+            altered = x[:1].detach().clone()
+            altered.select(side, line).fill_(value)
+            with suppress(ValueError):
+                changed |= _output(model, altered, layer, "image") != usual
+        places.append([changed.movedim(dim, 0).flatten(1).any(1) for dim in range(1 - usual.dim(), 0)])
+    dims = range(1 - usual.dim(), 0)
+    return [dim for dim, first, last in zip(dims, *places, strict=True) if not first.equal(last)]

@@ -1,6 +1,7 @@
 """What a network sees: its responses, what excites a unit most, which pixels decided."""
 
 import math
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -22,7 +23,9 @@ def _class_numbers(name: str, value: Any) -> Tensor:
     return torch.tensor([checks.integer(name, entry, at_least=0) for entry in entries], dtype=torch.int64)
 
 
+FLOAT32 = torch.finfo(torch.float32)
 Labels = Annotated[Tensor, _class_numbers]
+Pixel = Annotated[float, partial(checks.number, at_least=FLOAT32.min, at_most=FLOAT32.max)]
 
 
 class Unit(NamedTuple):
@@ -88,14 +91,14 @@ def cut(pictures: Annotated[Tensor, _pictures], region: Annotated[Region, _regio
 
 
 @checked
-def gradient_times_input(model: nn.Module, x: Maps, labels: Labels, background: float = BLACK) -> Tensor:
+def gradient_times_input(model: nn.Module, x: Maps, labels: Labels, background: Pixel = BLACK) -> Tensor:
     """Return the gradient of each image's score for its label times (x - background), summed over C: (N, H, W).
 
     To first order this is how far the score would fall if the pixel became background, a value of x; in a linear
     model it is exactly that. x is (N, C, H, W), labels int64 (N,); the model runs in eval mode. Source: Shrikumar et
     al., arXiv:1605.01713, after Simonyan, Vedaldi and Zisserman, arXiv:1312.6034, section 3.
     """
-    difference, x = x.detach() - _value_of(x, background), x.detach().requires_grad_()
+    difference, x = x.detach() - background, x.detach().requires_grad_()
     with torch.enable_grad():
         scores = _scores(structural_copy(model), x, labels)
         (gradient,) = torch.autograd.grad(scores.sum(), x)
@@ -105,7 +108,7 @@ def gradient_times_input(model: nn.Module, x: Maps, labels: Labels, background: 
 @checked
 @torch.no_grad()
 def occlusion(
-    model: nn.Module, x: Maps, labels: Labels, patch: Count, stride: Count, background: float = BLACK
+    model: nn.Module, x: Maps, labels: Labels, patch: Count, stride: Count, background: Pixel = BLACK
 ) -> Tensor:
     """Return how far each image's score for its label falls when a square is covered: (N, rows, columns).
 
@@ -115,7 +118,7 @@ def occlusion(
     height, width = x.shape[2:]
     if patch > min(height, width):
         raise ValueError(f"patch must be at most {min(height, width)}, the side of the image, not {patch}")
-    model, background = structural_copy(model), _value_of(x, background)
+    model = structural_copy(model)
     rows, columns = range(0, height - patch + 1, stride), range(0, width - patch + 1, stride)
     before, falls = _scores(model, x, labels), x.new_empty(len(x), len(rows), len(columns))
     for i, top in enumerate(rows):
@@ -124,11 +127,6 @@ def occlusion(
             covered[:, :, top : top + patch, left : left + patch] = background
             falls[:, i, j] = before - _scores(model, covered, labels)
     return falls
-
-
-def _value_of(x: Tensor, background: float) -> float:
-    limit = torch.finfo(x.dtype).max
-    return checks.number("background", background, at_least=-limit, at_most=limit)
 
 
 def _scores(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
@@ -141,8 +139,8 @@ def _scores(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
 
 
 @checked
-def shifted(x: Maps, down: Whole, right: Whole, background: float = BLACK) -> Tensor:
+def shifted(x: Maps, down: Whole, right: Whole, background: Pixel = BLACK) -> Tensor:
     """Return x (N, C, H, W) moved by so many pixels, background moving in; negative numbers move up and left."""
     height, width = x.shape[2:]
     down, right = max(-height, min(height, down)), max(-width, min(width, right))
-    return F.pad(x, (right, -right, down, -down), value=_value_of(x, background))
+    return F.pad(x, (right, -right, down, -down), value=background)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Annotated, Any, TypeVar
 
 import torch
@@ -81,16 +82,12 @@ def fc_layers(
     features: nn.Sequential, image_size: int, units: int, num_classes: int, dropout: float = 0.5
 ) -> nn.Sequential:
     """Return the three FC layers that AlexNet, ZFNet and VGG end in, over what features leave of an image."""
-    if image_size < (smallest := smallest_image(features)):
+    if not (side := map_side(features, image_size)):
+        smallest = next(size for size in count(1) if map_side(features, size))
         raise ValueError(f"image_size must be at least {smallest}, not {image_size}: its features are one position")
-    channels, side = 0, image_size
-    for layer in features:
-        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
-            kernel, stride, padding = window(layer)
-            side = (side + 2 * padding - kernel) // stride + 1
-            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
+    *_, last = (layer for layer in features if isinstance(layer, nn.Conv2d))
     return nn.Sequential(
-        nn.Linear(channels * side**2, units),
+        nn.Linear(last.out_channels * side**2, units),
         nn.ReLU(inplace=True),
         nn.Dropout(dropout),
         nn.Linear(units, units),
@@ -100,16 +97,12 @@ def fc_layers(
     )
 
 
-def smallest_image(features: nn.Sequential) -> int:
-    """Return the side of an image of which features leave one position: n outputs need (n - 1) stride + kernel."""
-    side = 1
-    for layer in reversed([*features.modules()]):
+def map_side(features: nn.Sequential, side: int) -> int:
+    """Return how many positions, along one side, features leave of an image of this side."""
+    for layer in features:
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
-            kernel, stride, padding = window(layer)
-            side = max(1, (side - 1) * stride + kernel - 2 * padding)
+            kernel, stride, padding = (
+                checks.pair(name, getattr(layer, name))[0] for name in ("kernel_size", "stride", "padding")
+            )
+            side = max(0, (side + 2 * padding - kernel) // stride + 1)
     return side
-
-
-def window(layer: nn.Conv2d | nn.MaxPool2d) -> list[int]:
-    """Return kernel, stride and padding of a layer, which are the same along both sides."""
-    return [checks.pair(name, getattr(layer, name))[0] for name in ("kernel_size", "stride", "padding")]

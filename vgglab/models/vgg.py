@@ -1,5 +1,6 @@
 """The six VGG configurations of Simonyan and Zisserman (arXiv:1409.1556, Table 1), built from one table."""
 
+import copy
 from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Literal
@@ -129,19 +130,14 @@ def from_torchvision(config: Literal["A", "B", "D", "E"], state_dict: dict[str, 
     named = isinstance(state_dict, dict) and all(isinstance(tensor, Tensor) for tensor in state_dict.values())
     if not named or any(getattr(state_dict.get(name), "ndim", 0) < 2 for name in (first, last)):
         raise ValueError(f"state_dict must be that of a torchvision VGG, with {first} and {last}")
-    with_norm = "features.1.running_mean" in state_dict
     with torch.device("meta"):
-        model = vgg(config, state_dict[first].shape[1], len(state_dict[last]), batch_norm=with_norm)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    for name in sorted(given.keys() | expected.keys()):
-        ours, theirs = expected.get(name, "absent"), given.get(name, "absent")
-        if ours != theirs:
-            raise ValueError(
-                f"state_dict is not that of configuration {config}: {name} is {theirs}, and must be {ours}"
-            )
+        channels, classes = state_dict[first].shape[1], len(state_dict[last])
+        model = vgg(config, channels, classes, batch_norm="features.1.running_mean" in state_dict)
+    try:
+        model.load_state_dict(state_dict, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"state_dict is not that of configuration {config}: {error}") from error
     broken = [name for name, tensor in state_dict.items() if not tensor.isfinite().all()]
     if broken:
         raise ValueError(f"state_dict holds NaN or infinity in {', '.join(broken)}: these weights classify nothing")
-    model.to_empty(device=state_dict[first].device).load_state_dict(state_dict)
-    return model
+    return copy.deepcopy(model).float()

@@ -97,22 +97,20 @@ EXERCISES: dict[str, Judge] = {
         "follow the start: of which map are the jumps in which a padding counts?",
         first_row=Value(
             BEGINNING.region(10, 0).top,
-            {
-                40: "that is without padding, which moves a field",
-                34: "each padding counts in jumps, not in pixels",
-                22: "a padding counts in jumps of the map that the layer reads",
-                -BEGINNING.padding[0]: "that is where row 0 begins",
-            },
+            (40, "that is without padding, which moves a field"),
+            (34, "each padding counts in jumps, not in pixels"),
+            (22, "a padding counts in jumps of the map that the layer reads"),
+            (-BEGINNING.padding[0], "that is where row 0 begins"),
         ),
         last_row=Value(
-            BEGINNING.region(10, 0).bottom, {54: "the first row is one of the 27", 66: "padding moves it, too"}
+            BEGINNING.region(10, 0).bottom,
+            (54, "the first row is one of the 27"),
+            (66, "padding moves it, too"),
         ),
         rows_outside=Value(
             BEGINNING.padding[0],
-            {
-                6: "each padding counts in jumps, not in pixels",
-                -13: "that is where the field begins; how many rows lie before row 0?",
-            },
+            (6, "each padding counts in jumps, not in pixels"),
+            (-13, "that is where the field begins; how many rows lie before row 0?"),
         ),
     ),
 }
