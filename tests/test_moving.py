@@ -14,7 +14,11 @@ from vgglab.course.figures.moving import moving
 from vgglab.course.figures.style import figure
 
 IMPORTS = "import torch\nfrom vgglab.course import figures\nfrom vgglab.lrn import local_response_norm"
-MOVED = {"lesson 03": "figures.move_lrn(torch.arange(1.0, 11), local_response_norm)"}
+CELLS = "torch.linspace(0, 1, 10 * (size // 32 - 1) * (size // 20)).view(10, size // 32 - 1, size // 20)"
+MOVED = {
+    "lesson 03": "figures.move_lrn(torch.arange(1.0, 11), local_response_norm)",
+    "lesson 06": f"figures.move_score_map(lambda size: (torch.eye(size), {CELLS}), tuple('abcdefghij'), window=64)",
+}
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
 
