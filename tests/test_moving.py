@@ -17,9 +17,11 @@ IMPORTS = """import torch
 from vgglab.course import figures
 from vgglab.lrn import local_response_norm
 from vgglab.receptive_field import stack"""
+CELLS = "torch.linspace(0, 1, 10 * (size // 32 - 1) * (size // 20)).view(10, size // 32 - 1, size // 20)"
 MOVED = {
     "lesson 01": "figures.move_field(torch.rand(64, 64), {'conv': stack([3]), 'pool': stack([3, 8], [1, 8])})",
     "lesson 03": "figures.move_lrn(torch.arange(1.0, 11), local_response_norm)",
+    "lesson 06": f"figures.move_score_map(lambda size: (torch.eye(size), {CELLS}), tuple('abcdefghij'), window=64)",
 }
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 
