@@ -1,6 +1,10 @@
-"""What only the lessons need: figures, exercises, experiments, and what a class has done."""
+"""What only the lessons need: figures, exercises, experiments, and what a class has done.
 
-from vgglab._checks import extra
+Figures need the extra "course"; without it all else can be imported, which says so.
+"""
 
-with extra("course"):
-    import matplotlib  # noqa: F401
+import warnings
+from importlib.util import find_spec
+
+if find_spec("matplotlib") is None:
+    warnings.warn('no figures without matplotlib: pip install "vgglab[course]"', stacklevel=2)

@@ -1,5 +1,7 @@
 """The checks behind the lessons' exercises: check("RF-2", answer) answers in one line."""
 
+import sys
+
 import torch
 
 from vgglab import _checks as checks
@@ -15,9 +17,10 @@ from vgglab.course.exercises import (
     training,
     vgg_blocks,
 )
-from vgglab.course.exercises.judge import Answer, Unanswered
+from vgglab.course.exercises.judge import SECONDS, Judge, TimeUp, time_limit
+from vgglab.course.exercises.reading import Answer, Unanswered, printable, shown
 
-LESSONS = {
+LESSONS: dict[str, dict[str, Judge]] = {
     "00_start_here": start.EXERCISES,
     "01_receptive_fields": receptive_fields.EXERCISES,
     "02_small_kernels": small_kernels.EXERCISES,
@@ -30,24 +33,44 @@ LESSONS = {
     "09_what_vgg_sees": seeing.EXERCISES,
 }
 JUDGES = {exercise: judge for lesson in LESSONS.values() for exercise, judge in lesson.items()}
-STATES = ("ok", "todo", "not yet")
+STATES = ("ok", "not yet", "todo")  # the best first
+MARK = "vgglab"  # in the metadata of an output: a check wrote it
 
 
-def check(exercise: str, answer: Answer, *given: Answer) -> None:
-    """Print [ok], [todo] while answer is missing, or [not yet] with a counterexample and what to look at.
+def check(exercise: str, *answer: Answer) -> None:
+    """Print [ok], [todo] while the answer is missing, or [not yet] and what to look at.
 
-    answer is a value, or a function that is tried on inputs from small to large; given is what the exercise needs of
-    the lesson. Raises ValueError for an exercise that there is not.
+    An answer is a value, or a function that is tried on inputs from small to large, followed by what the exercise
+    needs of the lesson. Whatever it is, nothing is raised but the KeyboardInterrupt of who stops the cell; a loop
+    without an end is stopped after 8 seconds in the main thread (by SIGALRM; in other threads and on Windows it is
+    not). Raises ValueError for an exercise that there is not.
     """
-    print(verdict(exercise, answer, *given))
+    line = verdict(exercise, *answer)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        print(line)
+    else:  # apart from what the cell prints, so that it can be told from it in the saved notebook
+        shell.display_pub.publish({"text/plain": line}, {MARK: exercise})
 
 
-def verdict(exercise: str, answer: Answer, *given: Answer) -> str:
+def verdict(exercise: str, *answer: Answer) -> str:
     """Return the line that check prints."""
-    judge = JUDGES[checks.choice("exercise", exercise, JUDGES)]
+    judge = JUDGES[checks.choice("exercise", exercise if isinstance(exercise, str) else shown(exercise), JUDGES)]
     try:
-        with torch.random.fork_rng([]):
-            complaint = judge(answer, *given)
+        with torch.random.fork_rng([]), time_limit(SECONDS):
+            complaint = _judged(judge, *(answer or (None,)))
     except Unanswered:
         return f"[todo] {exercise}: put your answer in and run this cell again"
-    return f"[ok] {exercise}" if complaint is None else f"[not yet] {exercise}: {complaint}"
+    except TimeUp:
+        complaint = f"it takes longer than {SECONDS} seconds: does every loop in it end?"
+    return f"[ok] {exercise}" if complaint is None else f"[not yet] {exercise}: {printable(complaint)}"
+
+
+def _judged(judge: Judge, *answer: Answer) -> str | None:
+    """What the judge says; where it cannot read the answer, or an odd one makes it fail, which form is wanted."""
+    try:
+        return judge(*answer)
+    except (Unanswered, TimeUp, KeyboardInterrupt):
+        raise
+    except BaseException:
+        return f"it takes {judge.form}, not {shown(answer[0])}"

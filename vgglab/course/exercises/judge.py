@@ -1,157 +1,283 @@
-"""How answers are judged: a judge takes an answer and returns None if it is right, else what is wrong with it."""
+"""How answers are judged: a judge takes an answer and returns None if it is right, else what is wrong with it.
+
+An exercise is one entry: where to look, and the parts of its answer by their names, each with its right value and what
+typical slips give; or a function's call, the reference that it is held against, and what both are tried on.
+"""
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, is_dataclass
+from decimal import Decimal
+from itertools import permutations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-Answer = Any  # a learner may give anything
-Judge = Callable[..., str | None]  # of an answer, and of what the exercise needs of the lesson
-Case = tuple[str, tuple[Any, ...], Judge]
-SHARE_OF_ROUNDING = 0.01  # how far an answer may be rounded, relative to the right one
+from vgglab.course.exercises.reading import (
+    Answer,
+    Number,
+    Unanswered,
+    Unreadable,
+    answered,
+    number,
+    parts,
+    short,
+    shown,
+    word,
+)
+
+Complaint = str | None
+SECONDS = 8  # that a check may take
+FAR = 0.12  # how far, relative to the right value, an answer may be off by rounding
+UNITS = {
+    "%": (100, "that is a share: per cent, please"),
+    "share": (0.01, "that is per cent: a share between 0 and 1, please"),
+    "GB": (2**30 / 1e9, "those are GiB, of 2**30 bytes: GB have 10**9"),
+}
 
 
-class Unanswered(Exception):
-    """The answer is still missing."""
+class TimeUp(BaseException):
+    """The check has taken too long; no Exception, so that a learner's except does not take it."""
 
 
-def value(right: Answer, look: str, slips: Sequence[tuple[Answer, str]] = ()) -> Judge:
-    """Judge a number, a word or a tuple of them against the right one; the solution in the lesson finds it.
+@dataclass(frozen=True)
+class Value:
+    """One number or word ("bottom or lower") of an answer, or what computes it, and {wrong one: what went wrong}.
 
-    look says where to look when it is wrong; slips are pairs (wrong answer, what went wrong), said instead.
+    step: the place to which a number may be rounded, 0.01 for two decimals; 0 where every digit counts.
+    unit: "%", "share" or "GB", of which shares, per cent and GiB are told apart. within: how far off a search may end.
     """
 
-    def judge(answer: Answer) -> str | None:
-        answer = answered(answer)
-        for wrong, reason in slips:
-            if same(answer, wrong):
-                return reason
-        if not isinstance(right, tuple):
-            return None if same(answer, right) else f"{shown(answer)} is not it; {look}"
-        complaint = not_so_many(answer, len(right))
-        if complaint:
-            return complaint
-        for place, (one, other) in enumerate(zip(answer, right, strict=True), 1):
-            if not same(one, other):
-                return f"value {place} of {len(right)}, {shown(one)}, is not right; {look}"
-        return None
+    right: Any
+    wrong: Mapping[Any, str] | Callable[[], Mapping[Any, str]] = field(default_factory=dict)
+    step: float = 0
+    unit: str = ""
+    within: float = 0
 
-    return judge
+    @property
+    def truth(self) -> Any:
+        return self.right() if callable(self.right) else self.right
 
+    @property
+    def slips(self) -> Mapping[Any, str]:
+        return self.wrong() if callable(self.wrong) else self.wrong
 
-def function(cases: Callable[[], Iterable[Case]], look: str) -> Judge:
-    """Judge a function by what it returns for each of cases(), from small to large.
-
-    A case is (what the input is, the arguments, a judge of what comes back).
-    """
-
-    def judge(answer: Answer) -> str | None:
-        if not callable(answered(answer)):
-            return f"it takes a function, not {shown(answer)}"
-        for text, arguments, judge_result in cases():
-            try:
-                result = answer(*copy.deepcopy(arguments))
-            except Exception as error:
-                return f"for {text} it raises {type(error).__name__}: {error}; {look}"
-            complaint = judge_result(answered(result))
-            if complaint:
-                return f"for {text} {complaint}; {look}"
-        return None
-
-    return judge
-
-
-def equals(expected: Tensor | float) -> Judge:
-    """Judge a tensor or number against expected, up to rounding."""
-
-    def judge(result: Answer) -> str | None:
-        found = as_tensor(result)
-        if found is None:
-            return f"it returns {shown(result)}, which is no tensor of numbers"
-        right = torch.as_tensor(expected, dtype=torch.float64)
-        if found.shape != right.shape:
-            return f"it returns the shape {tuple(found.shape)} instead of {tuple(right.shape)}"
-        wrong = ~torch.isclose(found, right, rtol=1e-4, atol=1e-6)
-        if not wrong.any():
+    def judge(self, answer: Answer, form: str) -> Complaint:
+        """Return None for a right answer, else what is known about the slip, which may be ""."""
+        right = self.truth
+        if not isinstance(right, (int, float)):
+            found = word(answer, form)
+            return None if found in right.casefold().split(" or ") else self.slips.get(found, "")
+        given = number(answer, form)
+        if given.percent and self.unit not in ("%", "share"):
+            raise Unreadable
+        if given.percent and self.unit == "share":
+            given = given.times(0.01)
+        if self.fits(given, right):
             return None
-        place = tuple(wrong.nonzero()[0].tolist())
-        at = f" at {place}" if place else ""
-        return f"it gives {found[place].item():.4g}{at} instead of {right[place].item():.4g}"
+        known = (line for wrong, line in self.slips.items() if self.fits(given, wrong))
+        return next(known, None) or self._rounded(given, right) or self._other_unit(given, right)
 
-    return judge
+    def fits(self, given: Number, right: float) -> bool:
+        """Whether given is right itself, or right rounded at step or behind it."""
+        noise = 0 if isinstance(right, int) else 1e-6 * abs(right)
+        return given.off(right) <= max(noise, self.within, min(given.unit, self.step) / 2 * (1 + 1e-6))
+
+    def _rounded(self, given: Number, right: float) -> str:
+        off, rounded = given.off(right), given.off(right) <= given.unit / 2
+        if off > (FAR if self.step else 0.01) * abs(right):
+            return ""
+        if rounded and given.unit > self.step and (self.step or given.unit >= 100):
+            return f"it is rounded too far: {f'to {Decimal(str(self.step)):f}' if self.step else 'every digit'}, please"
+        last = given.unit <= self.step and off < 1.5 * given.unit
+        return "it is off by rounding alone: look at its last digit" if last else ""
+
+    def _other_unit(self, given: Number, right: float) -> str:
+        factor, line = UNITS.get(self.unit, (0, ""))
+        scaled = given.times(factor)
+        return "" if given.percent or scaled.off(right) > scaled.unit / 2 * (1 + 1e-6) else line
 
 
-def steadier(count: int, than: str) -> Judge:
-    """Judge shares of answers that change: count numbers, in their sum below the shares called than."""
+class Values:
+    """Judges an answer of one part or several, in their order or by their names; look says where to look."""
 
-    def judge(answer: Answer, *before: float | Sequence[float]) -> str | None:
-        answer = answered(answer)
-        complaint = not_so_many(answer, count)
-        if complaint:
-            return complaint
-        shares = as_tensor(plain(answer))
-        if shares is None or not ((shares >= 0) & (shares <= 1)).all():
-            return f"shares lie between 0 and 1: {shown(answer)}"
-        limit = torch.tensor(before, dtype=torch.float64).sum().item()
-        if shares.sum() >= limit:
-            return (
-                f"they add up to {shares.sum():.2f}, no less than the {limit:.2f} of {than}; is augment in the recipe?"
-            )
+    def __init__(self, look: str, **wanted: Value) -> None:
+        self.look, self.parts = look, list(wanted.values())
+        self.names = [name.replace("_", " ") for name in wanted]
+        kind = "value" if any(isinstance(part.right, str) for part in self.parts) else "number"
+        count = ("one", "two", "three", "four")[len(self.names) - 1]
+        self.form = f"{count} {kind}{'s' * (len(self.names) > 1)}: {', '.join(self.names)}"
+
+    def __call__(self, answer: Answer, *more: Answer) -> Complaint:
+        answer = answered((answer, *more) if more else answer)
+        given = [answer] if len(self.parts) == 1 else parts(answer, self.names, self.form)
+        judged = [part.judge(one, self.form) for part, one in zip(self.parts, given, strict=True)]
+        for name, one, line in zip(self.names, given, judged, strict=True):
+            if line is not None and self._fit_in_another_order(given):
+                return f"in another order, please: {self.form}"
+            if line is not None:
+                what = shown(one) if len(given) == 1 else f"{name} {shown(one)}"
+                return f"{what}: {line}" if line else f"{what} is not it; {self.look}"
         return None
 
-    return judge
+    def _fit_in_another_order(self, given: list[Answer]) -> bool:
+        if len(given) == 1 or any(isinstance(part.truth, str) for part in self.parts):
+            return False
+        orders = permutations([number(one, self.form) for one in given])
+        return any(all(part.fits(one, part.truth) for part, one in zip(self.parts, order)) for order in orders)  # noqa: B905
 
 
-def answered(answer: Answer) -> Answer:
-    """Return answer; raise Unanswered where it is None, empty, or nothing but None."""
-    if answer is None or (isinstance(answer, (tuple, list)) and (not answer or all(part is None for part in answer))):
-        raise Unanswered
-    return answer
+@dataclass(frozen=True)
+class Function:
+    """Judges a function by what it returns for each of inputs(), from small to large, against what reference does.
+
+    call: how it is called. then: what to compare of a result, by the result and the arguments; raises ValueError.
+    rules: what is in force while the function runs, and raises an error at what is not allowed.
+    """
+
+    call: str
+    look: str
+    reference: Callable[..., Tensor | float]
+    inputs: Callable[[], Iterable[tuple[Any, ...]]]
+    then: Callable[..., Any] = lambda result, *_: result
+    rules: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    @property
+    def form(self) -> str:
+        return f"a function: {self.call}"
+
+    def __call__(self, answer: Answer) -> Complaint:
+        if not callable(answered(answer)):
+            raise Unreadable
+        code = getattr(answer, "__code__", None)
+        if code and (code.co_code, code.co_consts) == (_empty.__code__.co_code, _empty.__code__.co_consts):
+            raise Unanswered
+        for arguments in self.inputs():
+            complaint = self._tried(answer, arguments)
+            if complaint:
+                names = self.call.partition("(")[2].rstrip(")").split(", ")
+                tried = filter(None, map(_described, names, arguments))
+                look = f"; {self.look}" if " instead of " in complaint else ""
+                return f"for {', '.join(tried)} {complaint}{look}"
+        return None
+
+    def _tried(self, answer: Answer, arguments: tuple[Any, ...]) -> Complaint:
+        given = copy.deepcopy(arguments)
+        try:
+            with self.rules():
+                result = answer(*given)
+        except (KeyboardInterrupt, TimeUp):
+            raise
+        except BaseException as error:
+            return f"it raises {type(error).__name__}: {_text(error)}"
+        if result is None:
+            return "it returns nothing: does it end with return?"
+        if not all(map(torch.equal, _tensors(given), _tensors(arguments))):
+            return "it changes what it was given: work on a copy"
+        try:
+            return _differ(self.then(result, *arguments), self.reference(*copy.deepcopy(arguments)))
+        except ValueError as error:
+            return str(error)
+        except Exception:
+            return f"it returns {shown(result)}, which cannot be compared"
 
 
-def not_so_many(answer: Answer, count: int) -> str | None:
-    """What is wrong with an answer that should have count values; None if nothing is."""
-    found = len(answer) if hasattr(answer, "__len__") and not isinstance(answer, (str, Mapping)) else 1
-    return None if found == count else f"it takes {count} values, not {found}: {shown(answer)}"
+@dataclass(frozen=True)
+class Measured:
+    """Judges what a learner measured, by a function of the answer and of what else the check is handed."""
+
+    form: str
+    judge: Callable[..., Complaint]
+
+    def __call__(self, answer: Answer, *given: Answer) -> Complaint:
+        return self.judge(answer, *given)
 
 
-def same(one: Answer, other: Answer) -> bool:
-    """Whether an answer is what is expected: integers and words exactly, other numbers up to 1 % of rounding."""
-    one, other = plain(one), plain(other)
-    if isinstance(other, tuple):
-        return isinstance(one, tuple) and len(one) == len(other) and all(map(same, one, other))
-    if isinstance(other, str):
-        return isinstance(one, str) and one.strip().casefold() == other.casefold()
-    if isinstance(one, bool) or not isinstance(one, Real):
-        return False
-    return one == other if isinstance(other, int) else math.isclose(one, other, rel_tol=SHARE_OF_ROUNDING)
+Judge = Values | Function | Measured
 
 
-def plain(answer: Answer) -> Answer:
-    """The same with tensors and arrays as numbers, and lists as tuples."""
-    if hasattr(answer, "tolist"):
-        answer = answer.tolist()
-    return tuple(map(plain, answer)) if isinstance(answer, (list, tuple)) else answer
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUp in the block after so many seconds: by SIGALRM in the main thread; elsewhere there is no limit."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    running = True
 
+    def ring(*_: Any) -> None:  # again and again, as a loop with a bare except swallows what is raised inside it
+        if running:
+            raise TimeUp
 
-def as_tensor(result: Answer) -> Tensor | None:
-    """Return result as a float64 tensor, None where it is none and cannot become one."""
+    handler = signal.signal(signal.SIGALRM, ring)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
     try:
-        return torch.as_tensor(result).detach().to("cpu", torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
-def shown(answer: Answer) -> str:
-    """An answer as one short line."""
-    text = " ".join(repr(plain(answer)).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        yield
+    finally:
+        running = False
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Return a float64 tensor of normal random numbers that depend on shape and seed alone."""
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    """Return a float32 tensor of normal random numbers that depend on shape and seed alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+
+def _differ(result: Answer, expected: Tensor | float) -> Complaint:
+    """Where a result differs from what is expected in dtype, shape, or numbers beyond rounding."""
+    if not isinstance(expected, Tensor):
+        found = number(result).value
+        return None if abs(found - expected) <= 1e-6 else f"it gives {found:.4g} instead of {expected:.4g}"
+    if not isinstance(result, Tensor):
+        return f"it returns {shown(result)}, which is no tensor"
+    for what, one, other in (
+        ("shape", tuple(result.shape), tuple(expected.shape)),
+        ("dtype", result.dtype, expected.dtype),
+    ):
+        if one != other:
+            return f"it returns the {what} {one} instead of {other}"
+    wrong = ~torch.isclose(result.detach().cpu(), expected, rtol=1e-4, atol=1e-5)
+    if not wrong.any():
+        return None
+    place = tuple(wrong.nonzero()[0].tolist())
+    at = f" at {place}" if place else ""
+    return f"it gives {result[place].item():.4g}{at} instead of {expected[place].item():.4g}"
+
+
+def _described(name: str, argument: Any) -> str:
+    """An argument in words; a network of several layers is left out."""
+    if isinstance(argument, Tensor):
+        if argument.numel() > 1 and argument.count_nonzero() == 1:
+            return f"{name} with a single 1 at {tuple(argument.nonzero()[0].tolist())}"
+        return f"{name} of shape {tuple(argument.shape)}"
+    if isinstance(argument, nn.Module):
+        return "" if list(argument.children()) else f"{name} = {argument}"
+    return f"{len(argument)} {name}" if hasattr(argument, "__len__") else f"{name} = {argument}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return short(str(error), 150)
+    except Exception:
+        return "an error without a text"
+
+
+def _tensors(arguments: Iterable[Any]) -> list[Tensor]:
+    """The tensors of a function's arguments: themselves, a network's, and those of a dataclass such as Images."""
+    found: list[Tensor] = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            found.append(argument)
+        elif isinstance(argument, nn.Module):
+            found += argument.state_dict().values()
+        elif is_dataclass(argument):
+            found += _tensors(getattr(argument, one.name) for one in fields(argument))
+    return found
+
+
+def _empty() -> None:
+    pass

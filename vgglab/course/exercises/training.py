@@ -1,16 +1,17 @@
 """The exercises of lesson 05: steps, gradients, and counting what is right."""
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from vgglab.course.exercises.judge import Case, equals, function, value
+from vgglab.course.exercises.judge import Function, Judge, Value, Values
 from vgglab.data import Images, batches
 
 
-def images_to_count() -> Iterator[Case]:
-    """Images and batch sizes, whose last batch is the smaller one; the first images are named rightly, the rest not."""
+def images_to_count() -> Iterator[tuple[nn.Module, Images, int]]:
+    """Networks in training mode, images of which the first are named rightly and the rest not, and batch sizes."""
     for count, batch_size, right in ((1, 1, 1), (2, 2, 1), (3, 2, 2), (5, 3, 4), (7, 4, 5)):
         pixels = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(0)
@@ -18,30 +19,44 @@ def images_to_count() -> Iterator[Case]:
         (x, _), *_ = batches(Images(pixels, torch.zeros(count, dtype=torch.int64)), count, size=32)
         names = model.eval()(x).argmax(1)
         labels = torch.where(torch.arange(count) < right, names, (names + 1) % 10)
-        text = (
-            f"{count} images in batches of {batch_size}, {right} of them named rightly by a network in training mode,"
-        )
-        yield text, (model.train(), Images(pixels, labels), batch_size), equals(right / count)
+        yield model.train(), Images(pixels, labels), batch_size
 
 
-EXERCISES = {
-    "TR-1": value(
-        4690,
+def share_right(model: nn.Module, images: Images, batch_size: int) -> float:
+    """The share of images that a network names rightly, all at once."""
+    ((x, labels),) = batches(images, len(images), size=32)
+    return (model.eval()(x).argmax(1) == labels).float().mean().item()
+
+
+EXERCISES: dict[str, Judge] = {
+    "TR-1": Values(
         "how many batches has one epoch? Then ten of them",
-        [(4680, "the last, smaller batch of each epoch counts too"), (469, "that is one epoch")],
+        steps=Value(
+            10 * math.ceil(60_000 / 128),
+            {4680: "the last, smaller batch of each epoch counts too", 469: "that is one epoch"},
+        ),
     ),
-    "TR-2": function(images_to_count, "two sums over all batches, one division at the end, and the model in eval mode"),
-    "TR-3": value(
-        0.1 * (1 + 2 + 3),
-        "the gradients that step 2 finds are 1 from step 1 and 1 from its own",
-        [
-            (0.3, "that is with zero_grad: each step sees its own gradient alone"),
-            (0.7, "the sum grows, it does not double"),
-        ],
+    "TR-2": Function(
+        "accuracy(model, images, batch_size)",
+        "two sums over all batches, one division at the end, and the model in eval mode",
+        share_right,
+        images_to_count,
     ),
-    "TR-4": value(
-        "A",
+    "TR-3": Values(
+        "which gradient does the second step find, and which the third?",
+        distance=Value(
+            0.1 * (1 + 2 + 3),
+            {
+                0.3: "that is with zero_grad: each step sees its own gradient alone",
+                0.7: "the sum grows, it does not double",
+                -0.6: "how far: a distance, without the sign",
+            },
+        ),
+    ),
+    "TR-4": Values(
         "one epoch for each configuration, the shallowest first, and the mean of the last losses",
-        [("B", "does A learn? Look at the last losses"), ("E", "that is the deepest; which is the first?")],
+        letter_of_the_configuration=Value(
+            "A or none", {"b": "does A learn? Look at the last losses", "e": "that is the deepest; which is the first?"}
+        ),
     ),
 }

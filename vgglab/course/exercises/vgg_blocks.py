@@ -1,55 +1,101 @@
 """The exercises of lesson 04: where VGG's parameters and activations are."""
 
-from collections.abc import Iterator
+from functools import cache
 
 import torch
 
-from vgglab.course.exercises.judge import Case, equals, function, random, value
+from vgglab.cost import Ledger, conv, ledger
+from vgglab.course.exercises.judge import Function, Judge, Value, Values, random
+from vgglab.models import vgg
+
+CONVOLUTIONS = 14_714_688  # of D
+NARROW, MIDDLE, WIDE = (conv(3, c_in, c_out, 1).parameters for c_in, c_out in ((128, 256), (256, 256), (512, 512)))
+AVERAGED = CONVOLUTIONS + 513 * 1000
+SHAPES = ((1, 1, 1, 1), (1, 1, 1, 2), (1, 1, 2, 3), (2, 2, 1, 1), (3, 3, 2, 4), (1, 3, 2, 2), (1, 2), (3, 5))
 
 
-def weights_to_turn() -> Iterator[Case]:
-    """Weights in TensorFlow's layout: of convolutions, from one number to unequal sides, then of an FC layer."""
-    for shape in ((1, 1, 1, 1), (1, 1, 1, 2), (1, 1, 2, 3), (2, 2, 1, 1), (3, 3, 2, 4), (1, 3, 2, 2)):
-        weight = random(*shape)
-        yield f"a convolution's weights of shape {shape}", (weight,), equals(torch.einsum("hwio->oihw", weight))
-    for sides in ((1, 2), (3, 5)):
-        yield f"an FC matrix of shape {sides}", (random(*sides),), equals(random(*sides).T)
+def parameters(width: float) -> int:
+    """Those of a configuration A for grey images of 32 pixels and ten classes."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in vgg("A", 1, 10, image_size=32, width=width).parameters())
 
 
-EXERCISES = {
-    "VB-1": value(
-        1_475_328,
-        "from 128 to 256 channels, then twice from 256 to 256, and one bias for each output channel",
-        [
-            (1_474_560, "the biases are missing: one for each of the 256 output channels"),
-            (3 * (9 * 256 * 256 + 256), "the first of the three has 128 input channels"),
-        ],
+@cache
+def ledger_of_d() -> Ledger:
+    """What VGG-16 costs."""
+    with torch.device("meta"):
+        return ledger(vgg("D"), (3, 224, 224))
+
+
+def numbers(*without: str, images: int = 64) -> tuple[float, float]:
+    """The gigabytes of the activations of VGG-16, without these kinds of rows, and how many for each parameter."""
+    table = ledger_of_d()
+    count = images * sum(row.activations for row in table.rows if row.kind not in ("ReLU", *without))
+    return 4 * count / 1e9, count / table.parameters
+
+
+EXERCISES: dict[str, Judge] = {
+    "VB-1": Values(
+        "how many channels enter and leave each of its three convolutions?",
+        parameters=Value(
+            NARROW + 2 * MIDDLE,
+            {
+                NARROW + 2 * MIDDLE - 3 * 256: "the biases are missing",
+                3 * MIDDLE: "how many channels arrive at the first of the three?",
+                NARROW + MIDDLE: "that is the block 3 of B, with two convolutions",
+            },
+        ),
     ),
-    "VB-2": value(
-        5_309_696,
-        "one layer of 256 channels and two of 512, each with as many in as out",
-        [
-            (3 * (9 * 512**2 + 512), "one of the three stands in block 3, which has 256 channels"),
-            (9 * 256**2 + 2 * 9 * 512**2, "the biases are missing"),
-        ],
+    "VB-2": Values(
+        "in which block does each stand? It has as many channels in as out, and a bias for each",
+        first=Value(MIDDLE, {WIDE: "the first of them stands in block 3", 9 * 256**2: "its biases are missing"}),
+        second=Value(WIDE, {9 * 512**2: "its biases are missing"}),
+        third=Value(WIDE, {9 * 512**2: "its biases are missing"}),
     ),
-    "VB-3": value(
-        14_714_688 + 512 * 1000 + 1000,
-        "the convolutions stay as they are; one FC layer from 512 to 1000 follows",
-        [
-            (14_714_688, "that is the convolutions alone"),
-            (39_803_688, "averaged, 512 numbers arrive, not 25,088"),
-        ],
+    "VB-3": Values(
+        "which layers stay as they are, and how many numbers arrive at the only FC layer?",
+        parameters=Value(
+            AVERAGED,
+            {
+                CONVOLUTIONS: "that is the convolutions alone",
+                CONVOLUTIONS + 25_089 * 1000: "how many numbers arrive when each map is averaged?",
+                AVERAGED - 1000: "the FC layer has biases, too",
+            },
+        ),
     ),
-    "VB-4": value(
-        (3.901, 7),
-        "64 images, 4 bytes a number; the parameters are counted once",
-        [((0.061, 7), "that is one image"), ((7.8, 7), "4 bytes a number, forward pass alone")],
+    "VB-4": Values(
+        "take the table's total without ReLU for each image; which of the two grows with the batch?",
+        gigabytes=Value(
+            lambda: numbers()[0],
+            lambda: {
+                numbers("input")[0]: "the input counts, too",
+                numbers("MaxPool2d")[0]: "what the poolings give counts, too",
+                numbers(images=1)[0]: "that is one image",
+                numbers(images=128)[0]: "4 bytes a number, and the forward pass alone",
+            },
+            step=0.01,
+            unit="GB",
+        ),
+        times=Value(
+            lambda: numbers()[1],
+            lambda: {
+                numbers(images=1)[1]: "that is one image",
+                numbers(images=256)[1]: "numbers, not bytes",
+            },
+            step=1,
+        ),
     ),
-    "VB-5": function(weights_to_turn, "the output channels come first, then the input channels, then height and width"),
-    "VB-6": value(
-        12,
-        "count the parameters for n / 64, n = 1, 2, ..., and keep the last that fits",
-        [(12 / 64, "the number of 64ths, please"), (13, "n = 13 has more than a million")],
+    "VB-5": Function(
+        "to_pytorch(weight)",
+        "in which order does PyTorch have the axes of each?",
+        lambda weight: weight.permute((3, 2, 0, 1) if weight.ndim == 4 else (1, 0)),
+        lambda: [(random(*shape),) for shape in SHAPES],
+    ),
+    "VB-6": Values(
+        "count the parameters for several n; which is the last to fit?",
+        n=Value(
+            lambda: max(n for n in range(1, 65) if parameters(n / 64) <= 1_000_000),
+            {12 / 64: "n, the number of 64ths, please", 13: "that has more than a million", 11: "one more still fits"},
+        ),
     ),
 }
