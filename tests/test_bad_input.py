@@ -34,8 +34,7 @@ from vgglab import cost, data, inference, machine, models, seeing, training
 from vgglab import receptive_field as rf
 from vgglab.course import photo
 from vgglab.course.experiments import records, registry, runner
-from vgglab.data import imagefolder
-from vgglab.data.fashion_mnist import FILES
+from vgglab.data import fashion_mnist, imagefolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 fixed = partial(settings, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
@@ -86,9 +85,8 @@ SPECIAL = {
 OTHERS = [
     rf.ReceptiveField, rf.stack([3]).region, rf.stack([3]).center, cost.ledger(NET, (1, 32, 32)).to_csv, NET.forward,
     models.init_from, data.Images, SET.hold_out, training.Recipe, RECIPE.model, training.find_recipe,
-    training.History.load, training.History({}, {}, []).save, records.Record("r", **RECORD).compare,
-    records.t_interval, machine.find_device, machine.device_of, machine.find_precision, inference.to_dense,
-    models.from_torchvision, registry.find_experiment,
+    records.Record("r", **RECORD).compare, records.t_interval, machine.find_device, machine.device_of,
+    machine.find_precision, inference.to_dense, models.from_torchvision, registry.find_experiment,
 ]  # fmt: skip
 
 
@@ -145,15 +143,14 @@ def files(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
         patch.delenv("VGGLAB_DATA", raising=False)
         patch.setattr("vgglab.data.fashion_mnist._cache", lambda: place / "cache")
-        patch.setattr("vgglab.data.fashion_mnist._download", lambda: None)
+        patch.setattr(fashion_mnist, "_download", lambda allowed, fetch=fashion_mnist._download: fetch(False))
         patch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: None)
         patch.setenv("HOME", str(place))
         patch.setattr(torch, "compile", lambda network, **options: network)
-        training.History({}, {}, [{"test_accuracy": 0.5}]).save("history.json")
         torch.save({"weight": torch.zeros(3)}, "tensors.pt")
         PHOTOGRAPH.save("photo.png")
         Path("garments").mkdir()
-        for name in FILES:
+        for name in fashion_mnist.FILES:
             Path(f"garments/{name}.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 1, 0])))
         Path("depth.json").write_text(json.dumps(RECORD))
         for number in range(8):
@@ -253,7 +250,6 @@ def resume():
 
 
 READERS = {
-    "history.json": lambda: training.History.load("history.json"),
     "depth.json": read_record,
     "run.pt": resume,
     "tensors.pt": lambda: photo.predict(PHOTOGRAPH, "vgg11", weights="tensors.pt"),

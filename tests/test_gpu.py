@@ -15,7 +15,7 @@ from vgglab import cost, data, inference, lrn, models, receptive_field, seeing, 
 from vgglab.course.experiments import networks
 from vgglab.data import imagefolder
 from vgglab.training import Recipe
-from vgglab.training.loop import Run
+from vgglab.training.run import Run
 
 TINY = Recipe(width=1 / 32, size=32, batch_norm=True, epochs=2, batch_size=20, lr=0.05)
 RECIPES = {

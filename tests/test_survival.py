@@ -1,5 +1,6 @@
 """Runs that are killed, told to stop, or spread over processes end where an undisturbed run ends."""
 
+import json
 import os
 import random
 import signal
@@ -10,11 +11,11 @@ import time
 import pytest
 import torch
 
-from vgglab.training import History, checkpoint, fit
+from vgglab.training import checkpoint, fit
 from vgglab.training.recipe import Recipe
 
 SETTINGS = """
-import sys, torch
+import dataclasses, json, sys, torch
 from vgglab import data
 from vgglab.training.processes import Processes, leave
 from vgglab.training import Recipe, fit
@@ -27,10 +28,12 @@ torch.save(model.state_dict(), folder + "/initial.pt")
 history = fit(model, data.drawn_garments(601, 201), recipe=recipe, precision="float32", device="cpu",
               checkpoint=folder + "/run.pt", progress=False)
 if Processes("cpu").is_main:
-    history.save(folder + "/history.json")
+    with open(folder + "/history.json", "w") as file:
+        json.dump(dataclasses.asdict(history), file)
     torch.save(model.state_dict(), folder + "/weights.pt")
 leave()
 """
+RECIPE = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=2, batch_size=50, lr=0.05, augment="shift+flip")
 
 
 def start(folder, *arguments, processes=1):
@@ -48,8 +51,8 @@ def finish(process):
 
 
 def results(folder):
-    history = History.load(folder / "history.json")
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in history.epochs]
+    epochs = json.loads((folder / "history.json").read_text())["epochs"]
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in epochs]
     return torch.load(folder / "weights.pt", weights_only=True), rows
 
 
@@ -87,9 +90,8 @@ def epochs_done(path):
 
 @pytest.mark.parametrize(("number", "outcome"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_there(garments, tmp_path, number, outcome):
-    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=2, batch_size=50, lr=0.05, augment="shift+flip")
-    expected, resumed, stopped = (recipe.model() for _ in range(3))
-    undisturbed = fit(expected, garments, recipe=recipe, progress=False)
+    expected, resumed, stopped = (RECIPE.model() for _ in range(3))
+    undisturbed = fit(expected, garments, recipe=RECIPE, progress=False)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
     forwards = []
@@ -101,20 +103,19 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_there(garm
 
     stopped.register_forward_hook(send_at_the_fifth)
     with pytest.raises(outcome):
-        fit(stopped, garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+        fit(stopped, garments, recipe=RECIPE, checkpoint=tmp_path / "run.pt", progress=False)
     state = torch.load(tmp_path / "run.pt", weights_only=True)
     assert (len(state["epochs"]), state["step"]) == (0, 5)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 
-    history = fit(resumed, garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    history = fit(resumed, garments, recipe=RECIPE, checkpoint=tmp_path / "run.pt", progress=False)
     assert all(map(torch.equal, resumed.state_dict().values(), expected.state_dict().values()))
     for row, other in zip(history.epochs, undisturbed.epochs, strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_path, monkeypatch):
-    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=1, batch_size=50, lr=0.05)
-    fit(recipe.model(), garments, recipe=recipe, checkpoint=tmp_path / "run.pt", progress=False)
+    fit(RECIPE.model(), garments, recipe=RECIPE, epochs=1, checkpoint=tmp_path / "run.pt", progress=False)
     before = (tmp_path / "run.pt").read_bytes()
 
     def full(state, file):
@@ -130,12 +131,11 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_why(garments, tmp_pat
 
 def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(garments, tmp_path):
     (tmp_path / "file").touch()
-    recipe = Recipe(width=1 / 16, size=32, batch_norm=True, epochs=1, batch_size=50, lr=0.05)
-    model = recipe.model()
+    model = RECIPE.model()
     before = [parameter.clone() for parameter in model.parameters()]
     for place, words in ((tmp_path, "must be a file, not a folder"), (tmp_path / "file" / "run.pt", "file")):
         with pytest.raises(OSError, match=words):
-            fit(model, garments, recipe=recipe, checkpoint=place, progress=False)
+            fit(model, garments, recipe=RECIPE, checkpoint=place, progress=False)
     assert all(map(torch.equal, model.parameters(), before))
 
 

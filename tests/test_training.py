@@ -1,5 +1,6 @@
 """The loop, what it reports, and how it stops and goes on."""
 
+import json
 import math
 import os
 import subprocess
@@ -18,7 +19,7 @@ from vgglab import commands, data, training
 from vgglab.__main__ import main
 from vgglab.data.images import MEAN, STD
 from vgglab.models import vgg
-from vgglab.training import RECIPES, Recipe, checkpoint, evaluate, fit, processes
+from vgglab.training import RECIPES, Recipe, evaluate, fit, processes
 
 TINY = Recipe(
     width=1 / 16, size=32, batch_norm=True, epochs=3, batch_size=50, lr=0.05, dropout=0.1, schedule="one-cycle"
@@ -55,12 +56,13 @@ def test_accuracy_is_correct_over_total_on_ragged_batches(count, batch_size, see
     assert result.loss == pytest.approx(F.cross_entropy(table, labels).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("training_mode", [True, False])
-def test_evaluate_leaves_mode_and_weights_alone_and_switches_dropout_off(random_images, training_mode):
-    model = vgg("A", 1, 10, 32, width=1 / 16, batch_norm=True).train(training_mode)
+def test_evaluate_leaves_modes_and_weights_alone_and_switches_dropout_off(random_images):
+    model = vgg("A", 1, 10, 32, width=1 / 16, batch_norm=True)
+    model.features.eval()
     before = weights(model)
     assert evaluate(model, random_images) == evaluate(model, random_images)
-    assert model.training is training_mode and torch.equal(weights(model), before)
+    assert model.training and model.classifier[1].training and not model.features[1].training
+    assert torch.equal(weights(model), before)
 
 
 def in_double_precision(model):
@@ -87,8 +89,6 @@ def test_fit_is_the_loop_that_a_reader_would_write(random_images):
 def test_a_small_vgg_learns_the_garments(garments):
     model = TINY.model()
     history = fit(model, garments, recipe=TINY, epochs=10, progress=False)
-    tested = evaluate(model, garments.test, recipe=TINY)
-    assert (history.epochs[-1]["test_loss"], history.accuracy) == (tested.loss, tested.accuracy)
     assert history.accuracy > 0.6
     assert [row["epoch"] for row in history.epochs] == list(range(1, 11))
     assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
@@ -97,11 +97,11 @@ def test_a_small_vgg_learns_the_garments(garments):
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_state(garments):
     runs = []
-    for seed in (1, 1, 2):
+    for seed in (2**62, 2**62, -1):
         torch.manual_seed(0)
         model = TINY.model()
         state = torch.get_rng_state()
-        fit(model, garments, recipe=TINY, epochs=1, seed=seed, progress=False)
+        fit(model, garments, recipe=replace(TINY, augment="shift+flip"), epochs=1, seed=seed, progress=False)
         assert torch.equal(torch.get_rng_state(), state)
         runs.append(weights(model))
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
@@ -144,36 +144,6 @@ def test_layers_that_processes_on_gpus_exchange_are_put_back(monkeypatch):
     with together.wrap(model) as network:
         assert any(isinstance(layer, nn.SyncBatchNorm) for layer in network.modules())
     assert all(layer is before for layer, before in zip(model.modules(), layers, strict=True))
-
-
-@pytest.mark.parametrize("seed", [20_261_124, 2**62])
-def test_large_seeds_are_seeds_too(garments, seed):
-    few = replace(garments, train=garments.train[:100], test=garments.test[:20])
-    recipe = replace(TINY, epochs=1, augment="shift+flip")
-    runs = [recipe.model() for _ in range(2)]
-    for model in runs:
-        fit(model, few, recipe=recipe, seed=seed, device="cpu", progress=False)
-    assert torch.equal(*map(weights, runs))
-
-
-def test_an_interrupted_run_ends_in_the_same_weights(garments, tmp_path, monkeypatch):
-    undisturbed = TINY.model()
-    expected = fit(undisturbed, garments, recipe=TINY, progress=False)
-
-    interrupted, save = TINY.model(), checkpoint.save
-
-    def save_then_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    for _ in range(2):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(checkpoint, "save", save_then_stop)
-            fit(TINY.model(), garments, recipe=TINY, checkpoint=tmp_path / "run.pt", progress=False)
-    history = fit(interrupted, garments, recipe=TINY, checkpoint=tmp_path / "run.pt", progress=False)
-    assert torch.equal(weights(interrupted), weights(undisturbed))
-    strip = [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs]
-    assert strip == [{key: value for key, value in row.items() if key != "seconds"} for row in expected.epochs]
 
 
 def test_a_checkpoint_of_another_run_is_refused_by_name(garments, tmp_path):
@@ -236,59 +206,25 @@ def test_auto_is_not_bfloat16_where_pytorch_is_held_to_less_than_the_cpu_has(lim
     assert done.stdout == "float32\n"
 
 
-def test_a_history_comes_back_from_its_file(garments, tmp_path):
-    history = fit(TINY.model(), garments, recipe=TINY, epochs=1, progress=False)
-    history.save(tmp_path / "history.json")
-    assert training.History.load(tmp_path / "history.json") == history
-    (tmp_path / "other.json").write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="other.json is not a saved History"):
-        training.History.load(tmp_path / "other.json")
-
-
 def test_schedules_start_and_end_as_they_say():
     one_cycle, drops = training.SCHEDULES["one-cycle"], training.SCHEDULES["divide-by-10"]
     assert one_cycle(0.2) == 1 and one_cycle(0) == one_cycle(1) == 0
     assert [drops(t) for t in (0, 0.3, 0.6, 0.9)] == pytest.approx([1, 0.1, 0.01, 0.001])
 
 
-def test_the_papers_recipe_is_section_3_1():
-    paper = RECIPES["paper"]
-    assert (paper.batch_size, paper.momentum, paper.weight_decay, paper.dropout) == (256, 0.9, 5e-4, 0.5)
-    assert (paper.lr, paper.epochs, paper.size, paper.width) == (1e-2, 74, 224, 1.0)
-    assert 370_000 * 256 / 1.28e6 == pytest.approx(paper.epochs, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        ({"recipe": "fast"}, ValueError, "recipe must be one of 'paper'"),
-        ({"epochs": 0}, ValueError, "epochs must be at least 1, not 0"),
-        ({"precision": "float16"}, ValueError, "precision must be one of 'auto'"),
-        ({"device": "gpu"}, ValueError, "device must be"),
-    ],
-)
-def test_bad_arguments_are_named(garments, arguments, error, words):
-    with pytest.raises(error, match=words):
-        fit(TINY.model(), garments, progress=False, **{"recipe": TINY, **arguments})
-
-
 def test_the_command_line_trains_continues_and_reports(tmp_path, monkeypatch, capsys, garments):
     monkeypatch.setattr(data, "load", lambda name: garments)
     command = ["train", "--width", "0.0625", "--epochs", "1", "--batch-size", "50", "--out", str(tmp_path / "run")]
     main(command)
-    history = training.History.load(tmp_path / "run" / "history.json")
+    written = (tmp_path / "run" / "history.json").read_text()
+    history = training.History(**json.loads(written))
     assert f"{history.accuracy:.2%} of 200 test images of drawn-garments right" in capsys.readouterr().out
     model = Recipe(**history.recipe).model()
     model.load_state_dict(torch.load(tmp_path / "run" / "weights.pt", weights_only=True))
     tested = evaluate(model, garments.test, recipe=Recipe(**history.recipe))
     assert (tested.loss, tested.accuracy) == (history.epochs[-1]["test_loss"], history.accuracy)
     main(command)
-    assert training.History.load(tmp_path / "run" / "history.json") == history
-
-
-def test_the_command_line_answers_bad_input_in_one_line(tmp_path):
-    with pytest.raises(SystemExit, match="python -m vgglab: image_size must be at least 32, not 30"):
-        main(["train", "--size", "30", "--data", "drawn-garments", "--out", str(tmp_path)])
+    assert (tmp_path / "run" / "history.json").read_text() == written
 
 
 @pytest.fixture

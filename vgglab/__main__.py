@@ -59,13 +59,24 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
     parser.set_defaults(run=commands.train)
 
-    run = parser.add_argument_group("the run")
-    run.add_argument("--recipe", choices=training.RECIPES, help="default: gpu on a GPU, cpu elsewhere")
-    run.add_argument("--out", type=Path, default="runs/vgg", help="the folder to write to; default: %(default)s")
-    run.add_argument("--seed", type=int, default=0, help="of the weights, the order and the augmentation; default: 0")
-    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto; default: %(default)s")
-    run.add_argument("--precision", default="auto", choices=PRECISIONS, help="arithmetic; default: %(default)s")
-    run.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument("--recipe", choices=training.RECIPES, help="default: gpu on a GPU, cpu elsewhere")
+    parser.add_argument("--out", type=Path, default="runs/vgg", help="the folder to write to; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights, the order and the augmentation")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto; default: %(default)s")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="arithmetic; default: %(default)s")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    names = "fashion-mnist, drawn-garments, auto (the first of them that is there)"
+    folder = f"imagefolder:PATH, a folder of photographs that holds {imagefolder.LAYOUT}"
+    parser.add_argument("--data", default="auto", metavar="NAME", help=f"{names}, or {folder}; default: %(default)s")
+    scale = "shorter side of photographs in pixels before they are cropped, or the smallest and the largest one, drawn "
+    scale += "anew for each; default: 8/7 of the size"
+    parser.add_argument("--scale", type=int, nargs="+", metavar="S", help=scale)
+
+    testing = parser.add_argument_group("testing", "Once more, with whole photographs, for top-1 and top-5 errors.")
+    methods, table = ("none", *inference.METHODS), "section 3.2 and Table 5 of the paper; default: %(default)s"
+    testing.add_argument("--test-method", default="none", choices=methods, help=table)
+    sides = "shorter sides in pixels, averaged over; default: S, or the middle of its two"
+    testing.add_argument("--test-scales", type=int, nargs="+", metavar="Q", help=sides)
 
     recipe = parser.add_argument_group("the recipe", "Each of these replaces what the recipe says.")
     hints = get_type_hints(training.Recipe, include_extras=True)
@@ -79,21 +90,6 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         elif kind is str:
             takes = {"choices": none + list(check.keywords["accepted"])}
         recipe.add_argument(flag, default=argparse.SUPPRESS, help=setting.metadata["help"], **takes)
-
-    data = parser.add_argument_group("the data")
-    names = "fashion-mnist, drawn-garments, auto (the first of them that is there)"
-    folder = f"imagefolder:PATH, a folder of photographs that holds {imagefolder.LAYOUT}"
-    data.add_argument("--data", default="auto", metavar="NAME", help=f"{names}, or {folder}; default: %(default)s")
-    scale = "shorter side of photographs in pixels before they are cropped, or the smallest and the largest one, drawn "
-    data.add_argument(
-        "--scale", type=int, nargs="+", metavar="S", help=scale + "anew for each; default: 8/7 of the size"
-    )
-
-    testing = parser.add_argument_group("testing", "Once more, with whole photographs, for top-1 and top-5 errors.")
-    methods, table = ("none", *inference.METHODS), "section 3.2 and Table 5 of the paper; default: %(default)s"
-    testing.add_argument("--test-method", default="none", choices=methods, help=table)
-    sides = "shorter sides in pixels, averaged over; default: S, or the middle of its two"
-    testing.add_argument("--test-scales", type=int, nargs="+", metavar="Q", help=sides)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,10 @@ def _check_of(hint: Any) -> Check | None:
         return partial(choice, accepted=parts)
     if origin in (Union, UnionType):
         checks = [check for part in parts if (check := _check_of(part))]
-        return partial(_unless_none, checks[0]) if checks and type(None) in parts else None
+        if checks and type(None) in parts:
+            return lambda name, value: None if value is None else checks[0](name, value)
+        return None
     return {bool: flag, nn.Module: module}.get(hint)
-
-
-def _unless_none(check: Check, name: str, value: Any) -> Any:
-    return None if value is None else check(name, value)
 
 
 def _is(kind: type, value: Any) -> bool:
@@ -73,23 +71,27 @@ def _is(kind: type, value: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def integer(name: str, value: Any, at_least: int | None = None, at_most: int = LARGEST) -> int:
+def _bounded(name: str, value: Any, at_least: Any, at_most: Any, above: Any = None) -> Any:
+    if at_least is not None and value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, not {shown(value)}")
+    if above is not None and value <= above:
+        raise ValueError(f"{name} must be above {above}, not {shown(value)}")
+    if at_most is not None and value > at_most:
+        limit = "2**63 - 1, as PyTorch counts with 64 bits" if at_most == LARGEST else at_most
+        raise ValueError(f"{name} must be at most {limit}, not {shown(value)}")
+    return value
+
+
+def integer(name: str, value: Any, at_least: int | None = None, at_most: int | None = LARGEST) -> int:
     """Return value as an int; raise TypeError if it is not whole, ValueError if it is out of the stated bounds."""
     if not _is(Integral, value):
         raise TypeError(f"{name} must be an integer, not {shown(value)}")
-    if at_least is not None and value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {shown(value)}")
-    if value > at_most:
-        limit = "2**63 - 1, as PyTorch counts with 64 bits" if at_most == LARGEST else at_most
-        raise ValueError(f"{name} must be at most {limit}, not {shown(value)}")
-    return int(value)
+    return int(_bounded(name, value, at_least, at_most))
 
 
 def seed(name: str, value: Any) -> int:
     """Return any integer modulo 2**63, which torch's generators accept."""
-    if not _is(Integral, value):
-        raise TypeError(f"{name} must be an integer, not {shown(value)}")
-    return int(value) % 2**63
+    return integer(name, value, at_most=None) % 2**63
 
 
 def flag(name: str, value: Any) -> bool:
@@ -107,21 +109,16 @@ def number(
         raise TypeError(f"{name} must be a number, not {shown(value)}")
     if not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be finite, not {shown(value)}")
-    if at_least is not None and value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {shown(value)}")
-    if above is not None and value <= above:
-        raise ValueError(f"{name} must be above {above}, not {shown(value)}")
-    if at_most is not None and value > at_most:
-        raise ValueError(f"{name} must be at most {at_most}, not {shown(value)}")
-    return float(value)
+    return float(_bounded(name, value, at_least, at_most, above))
 
 
-def pair(name: str, value: Any, at_least: int | None = None) -> tuple[int, int]:
-    """Return (height, width) from one integer or two; raise TypeError or ValueError otherwise."""
+def pair(name: str, value: Any, at_least: int | None = None, rising: bool = False) -> tuple[int, int]:
+    """Return a pair from one integer or two, the second at least the first if rising; raise TypeError or ValueError."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
-        raise ValueError(f"{name} must be an integer or a pair (height, width), not {shown(value)}")
-    return integer(name, values[0], at_least), integer(name, values[1], at_least)
+        raise ValueError(f"{name} must be an integer or a pair of them, not {shown(value)}")
+    first = integer(name, values[0], at_least)
+    return first, integer(f"the second of {name}", values[1], first if rising else at_least)
 
 
 def choice(name: str, value: Any, accepted: Iterable[Any]) -> Any:
@@ -209,10 +206,11 @@ def running(name: str, shape: Sequence[int]) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        if str(error).startswith(f"{name} must"):
+    except Exception as error:  # a network of somebody else's can raise any
+        if str(error).startswith((f"{name} must", "model must")):
             raise
-        raise ValueError(f"{name} must suit the model, which does not run on images {tuple(shape)}: {error}") from error
+        words = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the model does not run on {name} of shape {tuple(shape)}: {words}") from error
 
 
 Count = Annotated[int, partial(integer, at_least=1)]

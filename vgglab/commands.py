@@ -30,7 +30,7 @@ def train(options: Namespace) -> None:
             seed=options.seed, checkpoint=options.out / "checkpoint.pt",
         )  # fmt: skip
         if processes.is_main:
-            history.save(options.out / "history.json")
+            write_text(options.out / "history.json", json.dumps(asdict(history), indent=1) + "\n")
             with replacing(options.out / "weights.pt") as temporary:
                 checkpoint.write(model.state_dict(), temporary)
         results = {
@@ -54,8 +54,7 @@ def recipe_of(options: Namespace) -> training.Recipe:
     recipe = training.find_recipe(options.recipe, machine.find_device(options.device))
     if is_photographs(options) and recipe.augment is not None:
         recipe = replace(recipe, augment=imagefolder.AUGMENTATIONS[-1])
-    names = {setting.name for setting in fields(recipe)}
-    given = {name: value for name, value in vars(options).items() if name in names}
+    given = {setting.name: getattr(options, setting.name) for setting in fields(recipe) if setting.name in options}
     if given.get("augment") == "none":
         given["augment"] = None
     return replace(recipe, **given)

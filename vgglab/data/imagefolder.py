@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab._checks import FilePath, Index, Whole, checked
+from vgglab._checks import FilePath, Index, Seed, checked
 from vgglab.data.images import Batch, Scales, Splits
 
 AUGMENTATIONS = ("crop", "crop+flip", "crop+flip+rgb")
@@ -69,9 +70,9 @@ class Photographs:
         chosen = torch.arange(len(self))[index]
         return replace(self, paths=[self.paths[place] for place in chosen.tolist()], labels=self.labels[chosen])
 
-    def to(self, device: torch.device | None) -> "Photographs":
-        """The same photographs, their batches made on device; None keeps theirs."""
-        return self if device is None else replace(self, device=torch.device(device))
+    def to(self, device: torch.device) -> "Photographs":
+        """The same photographs, their batches made on device."""
+        return replace(self, device=torch.device(device))
 
     @property
     def test_scale(self) -> int:
@@ -85,39 +86,35 @@ class Photographs:
             digest.update(f"{path}\0{(self.folder / path).stat().st_size}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def refuse(self, size: int | None, augment: str | None) -> None:
-        """Raise ValueError for a size or an augmentation that these photographs cannot be given at."""
-        if checks.integer("size", size, 1) > self.scale[0]:
-            raise ValueError(f"size must be at most {self.scale[0]}, the smallest scale, not {size}")
-        if augment is not None:
-            checks.choice("augment", augment, AUGMENTATIONS)
-
     def stream(
-        self, batch_size: int, size: int | None, shuffle: bool, seed: int | None, augment: str | None, start: int,
-        share: tuple[int, int],
+        self, batch_size: int, size: int | None = None, shuffle: bool = False, seed: int | None = None,
+        augment: str | None = None, start: int = 0, share: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:  # fmt: skip
         """What data.batches() yields: (x float (B, 3, size, size) normalized, labels (B,)), both on the device.
 
         augment None takes the central crop at test_scale, a name of AUGMENTATIONS a crop at a random place and scale.
-        The random numbers of a picture depend on seed and its place in the order alone. Raises ValueError for a
-        damaged picture. Source: section 3.1.
+        The random numbers of a picture depend on seed and its place in the order alone. start and share are those of
+        Images. Raises ValueError for a damaged picture. Source: section 3.1.
         """
-        rank, world_size = share
+        size = checks.integer("size", size, 1)
+        if size > self.scale[0]:
+            raise ValueError(f"size must be at most {self.scale[0]}, the smallest scale, not {size}")
+        if augment is not None:
+            checks.choice("augment", augment, AUGMENTATIONS)
         if seed is None:
             seed = int(torch.randint(2**62, ())) if shuffle or augment else 0
-        order = list(range(len(self)))
+        order = torch.arange(len(self))
         if shuffle:
-            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
-        batches = [
-            range(first, min(first + batch_size, len(self)))[rank::world_size]
-            for first in range(start * batch_size, len(self), batch_size)
-        ]
-        cutter = _Cutter(size or 0, self.scale, augment or "", seed, self.colours.tint)
-        jobs = ([(self.path(order[place]), place) for place in batch] for batch in batches)
-        results = in_workers(cutter, jobs, min(self.workers, len(batches)), self.device.type == "cuda")
-        for batch, (pixels, tints) in zip(batches, results, strict=True):
-            labels = self.labels[[order[place] for place in batch]]
-            yield self.normalized(pixels, tints), labels.to(self.device, non_blocking=True)
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        steps = torch.arange(len(self)).split(min(batch_size, len(self)))[start:]
+        own = [places[share[0] :: share[1]] for places in steps]
+        cut = partial(_cut, size, self.scale, augment or "", seed, self.colours.tint)
+        jobs = ([(self.path(int(order[place])), int(place)) for place in places] for places in own)
+        results = in_workers(cut, jobs, min(self.workers, len(own)), self.device.type == "cuda")
+        return (
+            (self.normalized(pixels, tints), self.labels[order[places]].to(self.device, non_blocking=True))
+            for places, (pixels, tints) in zip(own, results, strict=True)
+        )
 
     def path(self, index: int) -> str:
         """Where the picture at a position is."""
@@ -133,7 +130,7 @@ class Photographs:
 
 
 @checked
-def load(path: FilePath, scale: Scales = 256, seed: Whole = 0, workers: Index | None = None) -> Splits:
+def load(path: FilePath, scale: Scales = 256, seed: Seed = 0, workers: Index | None = None) -> Splits:
     """Return the Splits of a folder with train/ and val/ (or test/) in it, or with class folders.
 
     Of class folders alone a tenth of the pictures, drawn with seed, is held out for testing. scale is S, the shorter
@@ -151,7 +148,8 @@ def load(path: FilePath, scale: Scales = 256, seed: Whole = 0, workers: Index | 
     test_folder = next((folder / part for part in ("val", "test") if (folder / part).is_dir()), None)
     if test_folder and (folder / "train").is_dir():
         train, test = (_photographs(part, scale, workers) for part in (folder / "train", test_folder))
-        _refuse_other_classes(train, test)
+        if alone := sorted({*train.classes} ^ {*test.classes}):
+            raise ValueError(f"path must hold the same classes in train/ and {test_folder.name}/, not {alone} in one")
     else:
         photographs = _photographs(folder, scale, workers)
         held_out = Splits(name, photographs, photographs).hold_out(max(1, len(photographs) // 10), seed)
@@ -173,44 +171,29 @@ def measure_colours(photographs: Photographs) -> Colours:
     return Colours((mean / 255).float(), std.float(), (eigenvectors * eigenvalues).float())
 
 
-@dataclass(frozen=True)
-class _Cutter:
-    """Cuts one square of size pixels from each of some pictures: (path, place in the order) -> pixels, tints.
+def _cut(
+    size: int, scale: tuple[int, int], augment: str, seed: int, tint: Tensor, jobs: list[tuple[str, int]]
+) -> tuple[Tensor, Tensor]:
+    """One square of size pixels from each of some pictures, (path, place in the order): their pixels and tints.
 
-    pixels are uint8 (B, 3, size, size), tints (B, 3) what is to be added to values from 0 to 1.
+    pixels are uint8 (B, 3, size, size), tints (B, 3) what is to be added to values from 0 to 1: the columns of tint,
+    each times a draw from N(0, 0.1). Source: section 4.1 of the AlexNet paper (Krizhevsky, Sutskever and Hinton 2012).
     """
-
-    size: int
-    scale: tuple[int, int]
-    augment: str
-    seed: int
-    tint: Tensor
-
-    def __call__(self, jobs: list[tuple[str, int]]) -> tuple[Tensor, Tensor]:
-        pixels = torch.empty(len(jobs), self.size, self.size, 3, dtype=torch.uint8)
-        tints = torch.zeros(len(jobs), 3)
-        for row, (path, place) in enumerate(jobs):
-            generator = random.Random(f"{self.seed} {place}")
-            pixels[row] = _pixels(self.crop(path, generator))
-            if "rgb" in self.augment:
-                tints[row] = random_tint(self.tint, generator)
-        return pixels.permute(0, 3, 1, 2), tints
-
-    def crop(self, path: str, generator: random.Random) -> Image.Image:
-        at_random = "crop" in self.augment
-        picture = _read(path, generator.randint(*self.scale) if at_random else sum(self.scale) // 2)
-        rooms = [side - self.size for side in picture.size]
+    pixels = torch.empty(len(jobs), size, size, 3, dtype=torch.uint8)
+    tints = torch.zeros(len(jobs), 3)
+    for row, (path, place) in enumerate(jobs):
+        generator = random.Random(f"{seed} {place}")
+        at_random = "crop" in augment
+        picture = _read(path, generator.randint(*scale) if at_random else sum(scale) // 2)
+        rooms = [side - size for side in picture.size]
         left, top = (generator.randint(0, room) if at_random else room // 2 for room in rooms)
-        crop = picture.crop((left, top, left + self.size, top + self.size))
-        return ImageOps.mirror(crop) if "flip" in self.augment and generator.random() < 0.5 else crop
-
-
-def random_tint(tint: Tensor, generator: random.Random) -> Tensor:
-    """Return a random shift (3,) of red, green and blue: the columns of tint, each times a draw from N(0, 0.1).
-
-    Source: section 4.1 of the AlexNet paper (Krizhevsky, Sutskever and Hinton 2012).
-    """
-    return tint @ torch.tensor([generator.gauss(0, 0.1) for _ in range(3)])
+        crop = picture.crop((left, top, left + size, top + size))
+        if "flip" in augment and generator.random() < 0.5:
+            crop = ImageOps.mirror(crop)
+        pixels[row] = _pixels(crop)
+        if "rgb" in augment:
+            tints[row] = tint @ torch.tensor([generator.gauss(0, 0.1) for _ in range(3)])
+    return pixels.permute(0, 3, 1, 2), tints
 
 
 def whole(path: str) -> Tensor:
@@ -301,25 +284,14 @@ def _photographs(folder: Path, scale: tuple[int, int], workers: int) -> Photogra
     """The photographs of one folder of class folders, their colours not yet known."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-    classes, numbers = find_classes(folder) if any(path.is_dir() for path in folder.iterdir()) else ([], {})
-    if len(classes) < 2:
-        found = f"the one folder {classes[0]}" if classes else "no folders"
-        error = ValueError if classes else FileNotFoundError
-        raise error(f"path must be a folder that holds {LAYOUT}, at least two; {folder} holds {found}")
+    wanted = f"path must be a folder that holds {LAYOUT}"
     try:
-        samples = make_dataset(folder, numbers, IMG_EXTENSIONS)
+        classes, numbers = find_classes(str(folder))
+        if len(classes) < 2:
+            raise ValueError(f"{wanted}, at least two; {folder} holds {classes[0]} alone")
+        samples = make_dataset(str(folder), numbers, IMG_EXTENSIONS)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: {error}") from None
+        raise FileNotFoundError(f"{wanted}; {folder}: {error}") from None
     paths = [os.path.relpath(path, folder) for path, _ in samples]
     labels = torch.tensor([label for _, label in samples])
     return Photographs(folder, paths, labels, tuple(classes), scale, UNKNOWN, workers)
-
-
-def _refuse_other_classes(train: Photographs, test: Photographs) -> None:
-    for part, other in ((train, test), (test, train)):
-        alone = sorted(set(part.classes) - set(other.classes))
-        if alone:
-            raise ValueError(
-                f"path must hold the same classes for training and testing: {alone[0]} is in {part.folder} "
-                f"and not in {other.folder}"
-            )

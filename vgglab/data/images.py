@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vgglab import _checks as checks
 from vgglab import machine
-from vgglab._checks import Count, Index, Seed, Whole, checked
+from vgglab._checks import Count, Seed, check_fields, checked
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 LARGEST_PADDED = 32
@@ -20,19 +20,8 @@ LARGEST_PADDED = 32
 MEAN, STD = 0.2860, 0.3530
 
 Pixels = Annotated[Tensor, partial(checks.tensor, floating=False, empty=True)]
+Scales = Annotated[Any, partial(checks.pair, at_least=1, rising=True)]  # one side in pixels, or (smallest, largest)
 Batch = tuple[Tensor, Tensor]  # x and its labels
-
-
-def smallest_and_largest(name: str, value: Any) -> tuple[int, int]:
-    """Return (smallest, largest) side in pixels from one integer or two; raise TypeError or ValueError otherwise."""
-    values = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(values) != 2:
-        raise ValueError(f"{name} must be one integer or a pair (smallest, largest), not {value!r}")
-    smallest = checks.integer(name, values[0], 1)
-    return smallest, checks.integer(f"the largest of {name}", values[1], smallest)
-
-
-Scales = Annotated[Any, smallest_and_largest]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +33,15 @@ class Images:
     classes: tuple[str, ...] = CLASSES
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "labels"):
-            checks.tensor(name, getattr(self, name), dims=None, floating=False)
-        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
-            raise ValueError(f"pixels must be uint8 (N, C, H, W), not {self.pixels.dtype} {tuple(self.pixels.shape)}")
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.pixels.shape[:1]:
-            raise ValueError(
-                f"labels must be int64 ({len(self.pixels)},), not {self.labels.dtype} {tuple(self.labels.shape)}"
-            )
+        pixels = checks.tensor("pixels", self.pixels, floating=False, empty=True)
+        labels = checks.tensor("labels", self.labels, "N", floating=False, empty=True)
+        if (pixels.dtype, labels.dtype) != (torch.uint8, torch.int64):
+            raise TypeError(f"pixels must be uint8 and labels int64, not {pixels.dtype} and {labels.dtype}")
         count = len(checks.sequence("classes", self.classes))
-        if not ((self.labels >= 0) & (self.labels < count)).all():
-            raise ValueError(f"labels must be from 0 to {count - 1}, one number for each of the classes")
+        if len(labels) != len(pixels) or not ((labels >= 0) & (labels < count)).all():
+            raise ValueError(
+                f"labels must be {len(pixels)} numbers from 0 to {count - 1}, as there are pixels and classes"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,41 +50,49 @@ class Images:
         """The images at a slice, a list or a tensor of positions, as Images again."""
         return replace(self, pixels=self.pixels[index], labels=self.labels[index])
 
-    def to(self, device: torch.device | None) -> "Images":
-        """The same images on a device; None keeps theirs."""
+    def to(self, device: torch.device) -> "Images":
+        """The same images on a device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def checksum(self) -> str:
         """The MD5 of the pixels."""
         return hashlib.md5(self.pixels.cpu().numpy().data, usedforsecurity=False).hexdigest()
 
-    def refuse(self, size: int | None, augment: str | None) -> None:
-        """Raise ValueError for a size or an augmentation that these images cannot be given at."""
+    def stream(
+        self, batch_size: int, size: int | None = None, shuffle: bool = False, seed: int | None = None,
+        augment: str | None = None, start: int = 0, share: tuple[int, int] = (0, 1),
+    ) -> Iterator[Batch]:  # fmt: skip
+        """What batches() yields, without the first start batches, and of each the images [rank::world_size] (share)."""
         if size is not None:
             checks.integer("size", size, max(self.pixels.shape[-2:]))
         if augment is not None:
             checks.choice("augment", augment, AUGMENTATIONS)
-
-    def stream(
-        self, batch_size: int, size: int | None, shuffle: bool, seed: int | None, augment: str | None, start: int,
-        share: tuple[int, int],
-    ) -> Iterator[Batch]:  # fmt: skip
-        """What batches() yields."""
-        rank, world_size = share
-        device = self.pixels.device
+        (rank, world_size), device = share, self.pixels.device
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
         order = torch.arange(len(self), device=device)
         if shuffle:
             order = torch.randperm(len(self), generator=generator, device=device)
-        for step, index in enumerate(order.split(min(batch_size, max(1, len(self))))):
-            if step < start:
-                continue
-            pixels = self.pixels[index]
+        steps = order.split(min(batch_size, len(self)))
+
+        def batch(step: int) -> Batch:
+            pixels, labels = self.pixels[steps[step]], self.labels[steps[step]]
             if augment is not None:
                 if generator is not None and seed is not None:  # each step's own, so that a run can start at it
                     generator.manual_seed(derived_seed(seed, step))
                 pixels = AUGMENTATIONS[augment](pixels, generator)
-            yield _prepared(pixels[rank::world_size], size), self.labels[index[rank::world_size]]
+            return _prepared(pixels[rank::world_size], size), labels[rank::world_size]
+
+        return map(batch, range(start, len(steps)))
+
+
+def image_set(name: str, value: Any) -> Any:
+    """Return value if it is Images, or the Photographs of a folder, at least one; raise TypeError otherwise."""
+    if not hasattr(value, "stream") or not len(value):
+        raise TypeError(f"{name} must be vgglab.data.Images, at least one, not {checks.shown(value)}")
+    return value
+
+
+ImageSet = Annotated[Any, image_set]  # Images, or the Photographs of a folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +100,13 @@ class Splits:
     """Training and test images under one name."""
 
     name: str
-    train: Any  # Images, or the Photographs of a folder
-    test: Any
+    train: ImageSet
+    test: ImageSet
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @checked
     def hold_out(self, count: Count, seed: Seed = 0) -> "Splits":
         """Return Splits whose test images are count of the training images, drawn at random, for validation.
 
@@ -118,42 +117,26 @@ class Splits:
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed), device="cpu")
         return Splits(self.name, self.train[order[count:]], self.train[order[:count]])
 
-    hold_out = checked(hold_out)
-
-
-def _image_set(name: str, value: Any) -> Any:
-    if not hasattr(value, "stream"):
-        raise TypeError(f"{name} must be vgglab.data.Images, such as splits.train, not {type(value).__name__}")
-    return value
-
 
 @checked
 def batches(
-    images: Annotated[Any, _image_set],
+    images: ImageSet,
     batch_size: Count,
     size: Count | None = None,
     shuffle: bool = False,
     device: str | torch.device | None = None,
     seed: Seed | None = None,
     augment: str | None = None,
-    *,
-    start: Index = 0,
-    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield (x, labels): x float (B, C, size, size), normalized, labels int64 (B,); the last batch may be smaller.
 
     A size up to 32 pads with black, a larger one resizes bilinearly, None keeps the images as they are. augment is
     a name of AUGMENTATIONS. All of it happens on device, a whole batch at a time; seed None draws from torch's
-    global generator. start is the number of batches to leave out at the beginning; share = (rank, world_size) yields
-    every world_size-th image of each batch, from the rank-th on. Raises ValueError or TypeError for what is out of
-    range.
+    global generator. Raises ValueError or TypeError for what is out of range.
     """
-    rank, world_size = checks.pair("share", share, at_least=0)
-    if rank >= world_size:
-        raise ValueError(f"share must be (rank, world_size) with rank below world_size, not {share!r}")
-    images = images.to(None if device is None else machine.find_device(device))
-    images.refuse(size, augment)
-    return images.stream(batch_size, size, shuffle, seed, augment, start, (rank, world_size))
+    if device is not None:
+        images = images.to(machine.find_device(device))
+    return images.stream(batch_size, size, shuffle, seed, augment)
 
 
 def _prepared(pixels: Tensor, size: int | None) -> Tensor:
@@ -164,7 +147,7 @@ def _prepared(pixels: Tensor, size: int | None) -> Tensor:
 
 
 @checked
-def canvas(images: Annotated[Images, _image_set], size: Count, scales: Scales, seed: Seed | None = 0) -> Images:
+def canvas(images: Annotated[Images, image_set], size: Count, scales: Scales, seed: Seed | None = 0) -> Images:
     """Return the images rescaled at random and placed at random on black pictures of size x size (pixels).
 
     The side of each is drawn from scales, (smallest, largest) in pixels. One larger than the picture is cut to it at
@@ -207,23 +190,20 @@ def normalize(pixels: Annotated[Tensor, partial(checks.tensor, dims=None, floati
     return (pixels.float() / 255 - MEAN) / STD
 
 
-@checked
-def random_flip(pixels: Pixels, generator: torch.Generator | None = None) -> Tensor:
+def random_flip(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Mirror each image left to right with probability 1/2."""
     chosen = torch.rand(len(pixels), 1, 1, 1, generator=generator, device=pixels.device) < 0.5
     return torch.where(chosen, pixels.flip(-1), pixels)
 
 
-@checked
-def random_shift(pixels: Pixels, generator: torch.Generator | None = None, reach: Index = 2) -> Tensor:
-    """Move each image by up to reach pixels in both directions, black moving in."""
+def random_shift(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Move each image by up to two pixels in both directions, black moving in."""
     count, _, height, width = pixels.shape
-    offsets = torch.randint(2 * reach + 1, (2, count, 1), generator=generator, device=pixels.device)
+    offsets = torch.randint(5, (2, count, 1), generator=generator, device=pixels.device)
     rows = offsets[0] + torch.arange(height, device=pixels.device)
     columns = offsets[1] + torch.arange(width, device=pixels.device)
-    padded = F.pad(pixels, (reach, reach, reach, reach))
     image = torch.arange(count, device=pixels.device)[:, None, None]
-    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return F.pad(pixels, (2, 2, 2, 2))[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
@@ -233,7 +213,6 @@ AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-@checked
-def derived_seed(seed: Whole, number: Whole) -> int:
+def derived_seed(seed: int, number: int) -> int:
     """Return the seed of the number-th part of what seed decides, below the 2**63 that generators accept."""
     return (seed * 1_000_003 + number) % 2**63

@@ -62,5 +62,5 @@ def _read(path: Path, own: State) -> State | None:
         reason = "it is not a checkpoint of vgglab"
     except Exception as error:  # a damaged file can fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    warnings.warn(f"{path} cannot be used ({reason}); going back to the checkpoint before it", stacklevel=8)
+    warnings.warn(f"{path} cannot be used ({reason}); going back to the checkpoint before it", stacklevel=9)
     return None

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -13,45 +13,37 @@ class Progress(AbstractContextManager["Progress"]):
     """Lines that stay, and below them one status line that is rewritten; a log gets only the lines that stay."""
 
     def __init__(self, enabled: bool) -> None:
+        self._enabled, self._drawn, self._width = enabled, 0.0, 0
         self._lines: list[str] = []
-        self._drawn = 0.0
-        self._show = _display() if enabled else lambda lines, status: None
+        self._cell: Any = None
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        if enabled and type(shell).__name__ == "ZMQInteractiveShell":
+            from IPython.display import display
+
+            self._cell = display({"text/plain": ""}, raw=True, display_id=True)
 
     def __exit__(self, *_: object) -> None:
-        self._show(self._lines, "")
+        self._draw()
 
     def line(self, text: str) -> None:
         """Add a line that stays."""
         self._lines.append(text)
-        self._show(self._lines, "")
+        self._draw(text + "\n")
 
     def status(self, text: str) -> None:
         """Rewrite the status line, at most five times a second."""
         now = time.monotonic()
         if now - self._drawn > 0.2:
             self._drawn = now
-            self._show(self._lines, text)
+            self._draw(status=text)
 
-
-def _display() -> Callable[[list[str], str], None]:
-    """What draws the lines and the status where this process prints."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if type(shell).__name__ == "ZMQInteractiveShell":
-        from IPython.display import display
-
-        handle = display({"text/plain": ""}, raw=True, display_id=True)
-        return lambda lines, status: handle.update({"text/plain": "\n".join([*lines, status]).rstrip()}, raw=True)
-    stream, shown, width = sys.stdout, 0, 0
-
-    def show(lines: list[str], status: str) -> None:
-        nonlocal shown, width
-        text = "".join(line + "\n" for line in lines[shown:])
-        if stream.isatty():
-            text = "\r" + " " * width + "\r" + text + status
-        print(text, end="", file=stream, flush=True)
-        shown, width = len(lines), len(status)
-
-    return show
+    def _draw(self, line: str = "", status: str = "") -> None:
+        if self._cell:
+            self._cell.update({"text/plain": "\n".join([*self._lines, status]).rstrip()}, raw=True)
+        elif self._enabled:
+            if sys.stdout.isatty():
+                line, self._width = "\r" + " " * self._width + "\r" + line + status, len(status)
+            print(line, end="", flush=True)
 
 
 @contextmanager
