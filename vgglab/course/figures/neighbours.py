@@ -126,11 +126,12 @@ def shifts(curves: dict[str, list[float]]) -> Figure:
 
 
 def effort(results: dict[str, dict[str, float]], seconds: dict[str, float]) -> Figure:
-    """The accuracies (shares) of each name under its conditions, joined by a line, and its seconds of training."""
+    """The accuracies (shares) of each name under its conditions, joined by a line, and its seconds under the first."""
     fig, (left, right) = figure(1, 2, size=(12, 4.4), sharey=True)
     for name, shares in results.items():
         left.plot([100 * share for share in shares.values()], [name] * len(shares), color=GREY, zorder=1)
-    for title, color, marker in zip(next(iter(results.values())), (BLUE, ORANGE), MARKERS, strict=False):
+    conditions = list(next(iter(results.values())))
+    for title, color, marker in zip(conditions, (BLUE, ORANGE), MARKERS, strict=False):
         accuracies = [100 * shares[title] for shares in results.values()]
         left.scatter(accuracies, list(results), s=110, color=color, marker=marker, label=title)
     left.axvline(10, color=GREY, linestyle=":")
@@ -139,7 +140,7 @@ def effort(results: dict[str, dict[str, float]], seconds: dict[str, float]) -> F
     left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
     bars = right.barh(list(seconds), list(seconds.values()), color=GREY)
     right.bar_label(bars, fmt="%.1f", padding=3)
-    right.set(xlabel="training time (seconds)", xlim=(0, 1.15 * max(seconds.values())))
+    right.set(xlabel=f"training time {conditions[0]} (seconds)", xlim=(0, 1.15 * max(seconds.values())))
     right.grid(axis="y", visible=False)
     left.invert_yaxis()
     return fig
