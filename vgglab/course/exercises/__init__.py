@@ -42,7 +42,7 @@ def check(exercise: str, *answer: Answer) -> None:
 
     An answer is a value, or a function that is tried on inputs from small to large, followed by what the exercise
     needs of the lesson. Whatever it is, nothing is raised but the KeyboardInterrupt of who stops the cell; a loop
-    without an end is stopped after 8 seconds in the main thread (by SIGALRM; in other threads and on Windows it is
+    without an end is stopped after 7 seconds in the main thread (by SIGALRM; in other threads and on Windows it is
     not). Raises ValueError for an exercise that there is not.
     """
     line = verdict(exercise, *answer)

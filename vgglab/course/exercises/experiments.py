@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from vgglab.course.exercises.judge import Complaint, Judge, Measured, Value, Values
-from vgglab.course.exercises.reading import Answer, Unanswered, Unreadable, answered, unordered
+from vgglab.course.exercises.reading import Answer, Unreadable, unordered
 from vgglab.course.experiments import Comparison, t_interval, t_quantile
 
 LOW, HIGH = t_interval([0.4, 0.1, 0.5, 0.3, 0.2])
@@ -12,8 +12,6 @@ LOW, HIGH = t_interval([0.4, 0.1, 0.5, 0.3, 0.2])
 
 def significant(answer: Answer, findings: Mapping[str, Comparison]) -> Complaint:
     """Judge the labels of the findings that stay beside zero by Bonferroni's rule."""
-    if answer is None:
-        raise Unanswered
     labels = unordered(answer)
     if not set(labels) <= set(findings):
         raise Unreadable
@@ -33,7 +31,6 @@ def stays_beside_zero(found: Comparison, comparisons: int) -> bool:
 
 def compared(answer: Answer) -> Complaint:
     """Judge a Comparison of three seeds."""
-    answer = answered(answer)
     if not isinstance(answer, Comparison):
         raise Unreadable
     if len(answer.seeds) < 3:
@@ -54,6 +51,6 @@ EXERCISES: dict[str, Judge] = {
             {7: "1.96 in place of t gives that; with few seeds t is larger", 9: "its interval still reaches 0.31"},
         ),
     ),
-    "EX-3": Measured('a list of labels of findings: check("EX-3", answer, findings)', significant),
+    "EX-3": Measured('a list of labels of findings: check("EX-3", answer, findings)', significant, Mapping),
     "EX-4": Measured("the Comparison that compare returns", compared),
 }

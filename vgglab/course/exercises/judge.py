@@ -6,12 +6,14 @@ typical slips give; or a function's call, the reference that it is held against,
 
 import copy
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from itertools import permutations
+from types import FrameType
 from typing import Any
 
 import torch
@@ -31,7 +33,8 @@ from vgglab.course.exercises.reading import (
 )
 
 Complaint = str | None
-SECONDS = 8  # that a check may take
+SECONDS = 7  # that a check may take
+MOST = 10_000_000  # numbers in a tensor that a check is handed
 FAR = 0.12  # how far, relative to the right value, an answer may be off by rounding
 UNITS = {
     "%": (100, "that is a share: per cent, please"),
@@ -108,9 +111,10 @@ class Values:
     def __init__(self, look: str, **wanted: Value) -> None:
         self.look, self.parts = look, list(wanted.values())
         self.names = [name.replace("_", " ") for name in wanted]
-        kind = "value" if any(isinstance(part.right, str) for part in self.parts) else "number"
-        count = ("one", "two", "three", "four")[len(self.names) - 1]
-        self.form = f"{count} {kind}{'s' * (len(self.names) > 1)}: {', '.join(self.names)}"
+        words = [isinstance(part.right, str) for part in self.parts]
+        kind = "word" if all(words) else "value" if any(words) else "number"
+        count = ("one", "two", "three", "four")[len(words) - 1]
+        self.form = f"{count} {kind}{'s' * (len(words) > 1)}: {', '.join(self.names)}"
 
     def __call__(self, answer: Answer, *more: Answer) -> Complaint:
         answer = answered((answer, *more) if more else answer)
@@ -182,18 +186,22 @@ class Function:
             return _differ(self.then(result, *arguments), self.reference(*copy.deepcopy(arguments)))
         except ValueError as error:
             return str(error)
-        except Exception:
-            return f"it returns {shown(result)}, which cannot be compared"
+        except Exception as error:
+            return f"it returns {shown(result)}, which cannot be compared: {_text(error)}"
 
 
-@dataclass(frozen=True)
 class Measured:
-    """Judges what a learner measured, by a function of the answer and of what else the check is handed."""
+    """Judges what a learner measured, by a function of the answer and of what the check is handed, of these types."""
 
-    form: str
-    judge: Callable[..., Complaint]
+    def __init__(self, form: str, judge: Callable[..., Complaint], *given: type) -> None:
+        self.form, self.judge, self.given = form, judge, given
 
     def __call__(self, answer: Answer, *given: Answer) -> Complaint:
+        answered(answer)
+        if len(given) != len(self.given) or not all(map(isinstance, given, self.given)):
+            raise Unreadable
+        if any(isinstance(one, Tensor) and one.numel() > MOST for one in given):
+            raise Unreadable
         return self.judge(answer, *given)
 
 
@@ -206,20 +214,32 @@ def time_limit(seconds: float) -> Iterator[None]:
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    running = True
+    rings, before, block = 0, sys.gettrace(), sys._getframe(2)
 
-    def ring(*_: Any) -> None:  # again and again, as a loop with a bare except swallows what is raised inside it
-        if running:
-            raise TimeUp
+    def ring(_: int, frame: FrameType | None) -> None:
+        nonlocal rings
+        rings += 1
+        left = rings  # a bare except takes what is raised inside its try: next time one line later
+
+        def trace(*_: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                raise TimeUp
+            return trace
+
+        sys.settrace(trace)
+        while frame and frame is not block:
+            frame.f_trace, frame = trace, frame.f_back
 
     handler = signal.signal(signal.SIGALRM, ring)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 0.02)
     try:
         yield
     finally:
-        running = False
         signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
+        sys.settrace(before)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -262,7 +282,7 @@ def _described(name: str, argument: Any) -> str:
 def _text(error: BaseException) -> str:
     try:
         return short(str(error), 150)
-    except Exception:
+    except (Exception, SystemExit):
         return "an error without a text"
 
 

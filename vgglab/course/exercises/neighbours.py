@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from vgglab.course.exercises.judge import Complaint, Function, Judge, Measured, Value, Values, random
-from vgglab.course.exercises.reading import Answer, answered, shares
+from vgglab.course.exercises.reading import Answer, shares
 from vgglab.receptive_field import output_size
 
 SIDES = list(accumulate((3, 3, 3), lambda side, window: output_size(side, window, 2), initial=output_size(224, 11, 4)))
@@ -35,7 +35,7 @@ class NoGroups(TorchFunctionMode):
 def steadier(answer: Answer, curves: Mapping[str, Sequence[float]]) -> Complaint:
     """Judge the shares of answers that change at 1 to 4 pixels; curves has those of the lesson's networks."""
     pixels = ["1", "2", "3", "4"]
-    found, before = shares(answered(answer), pixels), shares(curves["flatten and FC layers"], pixels)
+    found, before = shares(answer, pixels), shares(curves["flatten and FC layers"], pixels)
     for name, curve in curves.items():
         if all(one.off(other) <= 0.005 for one, other in zip(found, curve, strict=True)):
             return f"these are the shares of {name}"
@@ -88,5 +88,5 @@ EXERCISES: dict[str, Judge] = {
             step=0.1,
         ),
     ),
-    "NB-5": Measured('four shares: check("NB-5", answer, curves)', steadier),
+    "NB-5": Measured('four shares: check("NB-5", answer, curves)', steadier, Mapping),
 }

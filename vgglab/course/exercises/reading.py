@@ -131,9 +131,9 @@ def plain(answer: Answer) -> Answer:
 
 
 def answered(answer: Answer) -> Answer:
-    """Return answer; raise Unanswered where it is None, empty, or nothing but None."""
+    """Return answer; raise Unanswered where it is None, blank, or nothing but None."""
     held = answer.values() if isinstance(answer, Mapping) else answer
-    if isinstance(held, (list, tuple, ValuesView)) and all(part is None for part in islice(held, MOST)):
+    if isinstance(held, (list, tuple, ValuesView)) and held and all(part is None for part in islice(held, MOST)):
         raise Unanswered
     if answer is None or isinstance(answer, str) and not answer.strip():
         raise Unanswered
@@ -146,7 +146,7 @@ def shown(answer: Answer) -> str:
         if isinstance(answer, (Tensor, np.ndarray)) and np.prod(answer.shape) > 9:
             return f"{type(answer).__name__} of shape {tuple(answer.shape)}"
         text = SHORT.repr(plain(answer))
-    except Exception:
+    except (Exception, SystemExit):
         text = f"a value of type {type(answer).__name__}"
     return short(text)
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from vgglab.cost import ledger
 from vgglab.course.exercises.judge import Complaint, Function, Judge, Measured, Value, Values, random
-from vgglab.course.exercises.reading import Answer, answered, number, shares, unordered
-from vgglab.inference import to_dense
+from vgglab.course.exercises.reading import Answer, number, shares, unordered
+from vgglab.inference import multi_crop_scores, to_dense
 from vgglab.models import vgg
 from vgglab.receptive_field import output_size
 
@@ -26,9 +26,8 @@ def multiply_adds(side: int) -> int:
 
 def ten_crops(model: nn.Module, x: Tensor, crop: int) -> Tensor:
     """The mean probabilities over the corners and the middle, each mirrored too."""
-    from torchvision.transforms.functional import ten_crop
-
-    return torch.stack([model(part).softmax(1) for part in ten_crop(x, [crop, crop])]).mean(0)
+    corners, middle = (multi_crop_scores(model, x, crop, grid=grid) for grid in (2, 1))
+    return (4 * corners + middle) / 5
 
 
 def pictures_to_crop() -> Iterator[tuple[Any, ...]]:
@@ -39,17 +38,17 @@ def pictures_to_crop() -> Iterator[tuple[Any, ...]]:
         yield model, random(*shape), crop
 
 
-def near_the_best(answer: Answer, found: Answer, by_scale: Mapping[str, Mapping[int, float]]) -> Complaint:
+def near_the_best(answer: Answer, found: Mapping[Any, Any], by_scale: Mapping[str, Mapping[int, float]]) -> Complaint:
     """Judge the sizes whose accuracy, of 400 photos, lies within one standard error of the best.
 
     found maps sizes to accuracies; by_scale has those that the lesson measured, of the jittered network last.
     """
-    answered(answer)
-    if not isinstance(found, Mapping) or {number(side).value for side in found} != set(SIDES):
+    if {number(side).value for side in found} != set(SIDES):
         return "found needs the accuracy of each of the seven sizes 64, 80, ..., 160"
     accuracies = dict(zip(map(int, found), shares(list(found.values()), list(map(str, found))), strict=True))
-    for side, (share, unit, _) in accuracies.items():
-        if not share or abs(share - round(share * PHOTOS) / PHOTOS) > unit / 2 + 1e-6:
+    rounded = min(0.005, *(one.unit / 2 for one in accuracies.values()))
+    for side, (share, *_) in accuracies.items():
+        if not share or abs(share - round(share * PHOTOS) / PHOTOS) > rounded + 1e-6:
             return f"found[{side}], {share:g}, is no accuracy on {PHOTOS} photos"
     *others, jittered = by_scale
     strange = {
@@ -62,10 +61,10 @@ def near_the_best(answer: Answer, found: Answer, by_scale: Mapping[str, Mapping[
     sizes = {number(one).value for one in unordered(answer)}
     best = max(one.value for one in accuracies.values())
     bound = best - (best * (1 - best) / PHOTOS) ** 0.5
-    for side, (share, unit, _) in sorted(accuracies.items()):
-        if share - unit / 2 > bound and side not in sizes:
+    for side, (share, *_) in sorted(accuracies.items()):
+        if share - rounded > bound and side not in sizes:
             return f"{side} is near enough, too: what is the standard error of the best?"
-        if share + unit / 2 < bound and side in sizes:
+        if share + rounded < bound and side in sizes:
             return f"{side} is more than one standard error below the best"
     return None if sizes <= set(SIDES) else f"{max(sizes - set(SIDES)):g} is none of the seven sizes"
 
@@ -102,5 +101,5 @@ EXERCISES: dict[str, Judge] = {
         lambda scores: scores.softmax(1).mean((2, 3)),
         lambda: [(3 * random(*shape),) for shape in ((1, 2, 1, 1), (1, 2, 1, 2), (1, 3, 2, 2), (4, 10, 3, 5))],
     ),
-    "TE-5": Measured('a list of sizes: check("TE-5", answer, found, by_scale)', near_the_best),
+    "TE-5": Measured('a list of sizes: check("TE-5", answer, found, by_scale)', near_the_best, Mapping, Mapping),
 }

@@ -1,6 +1,7 @@
 """The exercises of lesson 04: where VGG's parameters and activations are."""
 
 from functools import cache
+from itertools import count
 
 import torch
 
@@ -14,10 +15,13 @@ AVERAGED = CONVOLUTIONS + 513 * 1000
 SHAPES = ((1, 1, 1, 1), (1, 1, 1, 2), (1, 1, 2, 3), (2, 2, 1, 1), (3, 3, 2, 4), (1, 3, 2, 2), (1, 2), (3, 5))
 
 
-def parameters(width: float) -> int:
-    """Those of a configuration A for grey images of 32 pixels and ten classes."""
+@cache
+def widest() -> int:
+    """The last n/64 at which A, for grey images of 32 pixels and ten classes, has at most a million parameters."""
     with torch.device("meta"):
-        return sum(p.numel() for p in vgg("A", 1, 10, image_size=32, width=width).parameters())
+        networks = (vgg("A", 1, 10, image_size=32, width=n / 64) for n in count(1))
+        sizes = (sum(p.numel() for p in network.parameters()) for network in networks)
+        return next(n for n, size in enumerate(sizes) if size > 1_000_000)
 
 
 @cache
@@ -30,8 +34,8 @@ def ledger_of_d() -> Ledger:
 def numbers(*without: str, images: int = 64) -> tuple[float, float]:
     """The gigabytes of the activations of VGG-16, without these kinds of rows, and how many for each parameter."""
     table = ledger_of_d()
-    count = images * sum(row.activations for row in table.rows if row.kind not in ("ReLU", *without))
-    return 4 * count / 1e9, count / table.parameters
+    total = images * sum(row.activations for row in table.rows if row.kind not in ("ReLU", *without))
+    return 4 * total / 1e9, total / table.parameters
 
 
 EXERCISES: dict[str, Judge] = {
@@ -94,7 +98,7 @@ EXERCISES: dict[str, Judge] = {
     "VB-6": Values(
         "count the parameters for several n; which is the last to fit?",
         n=Value(
-            lambda: max(n for n in range(1, 65) if parameters(n / 64) <= 1_000_000),
+            widest,
             {12 / 64: "n, the number of 64ths, please", 13: "that has more than a million", 11: "one more still fits"},
         ),
     ),
