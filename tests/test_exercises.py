@@ -6,6 +6,7 @@ import re
 import symtable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from vgglab import data
 from vgglab.course import figures
@@ -21,6 +23,7 @@ from vgglab.course.exercises import JUDGES, LESSONS, verdict
 from vgglab.course.exercises.judge import Values
 from vgglab.course.exercises.reading import number
 from vgglab.models import vgg
+from vgglab.models.resnet import basic
 from vgglab.receptive_field import stack
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -181,6 +184,33 @@ def spoils(x, weight, groups):
     return result
 
 
+class Block(nn.Module):
+    """A residual block whose projection is registered first; parts of it can be wrong."""
+
+    def __init__(self, c_in, c_out, stride, bias=False, always=False, norm=nn.BatchNorm2d, end=F.relu, strided=True):
+        super().__init__()
+        if always or stride > 1 or c_in != c_out:
+            self.side = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride if strided else 1, bias=False), norm(c_out))
+        self.one = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=bias)
+        self.two = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=bias)
+        self.norms, self.end = nn.ModuleList([nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)]), end
+
+    def forward(self, x):
+        f = self.norms[1](self.two(self.norms[0](self.one(x)).relu_()))
+        return self.end(f + (self.side(x) if hasattr(self, "side") else x))
+
+
+def torchvisions(c_in, c_out, stride):
+    projection = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+    return BasicBlock(c_in, c_out, stride, None if stride == 1 and c_in == c_out else projection)
+
+
+def relu_before(c_in, c_out, stride):
+    block = torchvisions(c_in, c_out, stride)
+    block.bn2 = nn.Sequential(block.bn2, nn.ReLU())
+    return block
+
+
 MATRIX = torch.tensor([[8, 2, 0], [1, 3, 0], [1, 5, 0]])
 RECALL, PRECISION = MATRIX.diagonal() / MATRIX.sum(1), MATRIX.diagonal() / MATRIX.sum(0).clip(1)
 LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)).requires_grad_(False)
@@ -228,6 +258,7 @@ RIGHT = {
         Given((shares, CURVES))
         for shares in ([0.05, 0.1, 0.25, 0.35], "5 %, 10 %, 25 %, 35 %", [5, 10, 25, 35], {1: 5, 2: 10, 3: 20, 4: 39})
     ],
+    "NB-6": [Block, torchvisions],
     "EX-1": [(0.10, 0.50), (0.1037, 0.4963)],
     "EX-2": [10],
     "EX-3": [Given(([], {})), Given((set(), {}))],
@@ -311,6 +342,17 @@ WRONG = {
         (Given(([0.15, 0.16, 0.2, 0.3], CURVES)), "moved by 1 it is no steadier"),
         (Given(([0.1], CURVES)), "four shares"),
         (Given(([0.1] * 4,)), "curves"),
+    ],
+    "NB-6": [
+        (partial(Block, end=lambda y: y), "it gives -"),
+        (relu_before, "it gives"),
+        (partial(Block, bias=True), "it has 8 tensors of weights and biases instead of 6"),
+        (partial(Block, always=True), "it has 9 tensors"),
+        (partial(Block, norm=nn.Identity), "for in_channels = 2, out_channels = 3, stride = 1 it has 7 tensors"),
+        (lambda c_in, c_out, stride: Block(c_out, c_in, stride), "of the shape (2,) instead of (3,)"),
+        (partial(Block, strided=False), "must match the size"),
+        (lambda c_in, c_out, stride: nn.Sequential(*basic(c_in, c_out, stride), nn.ReLU()), "it gives"),
+        (lambda c_in, c_out, stride: Block, "cannot be compared"),
     ],
     "EX-1": [((0.16, 0.44), "many seeds"), ((-0.14, 0.74), "√5"), (0.3, "two numbers")],
     "EX-2": [(7, "1.96"), (9, "0.31")],

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from counting import GREY, count, field, layers, macs, on_meta, shapes, sides
 from torch import nn
 
+from vgglab.course import figures
 from vgglab.models import alexnet, googlenet, lenet, resnet, zfnet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -284,3 +286,12 @@ def test_each_learns_twenty_images_by_heart(name, lr, steps):
         sum(losses).backward()
         optimizer.step()
     assert losses[0].item() < 1 < math.log(10)
+
+
+def test_a_drawing_of_a_module_names_every_layer_and_no_two_boxes_overlap():
+    drawn = figures.schematic({"stays": ("x", [["3×3, 64", "ReLU"], []], ["+"]), "changes": ("x", [["1×1, 8"]], ["+"])})
+    for axis, texts in zip(drawn.axes, (["x", "3×3, 64", "ReLU", "+"], ["x", "1×1, 8", "+"]), strict=True):
+        assert sorted(text.get_text() for text in axis.texts if text.get_text()) == sorted(texts)
+    drawn.draw_without_rendering()
+    boxes = [text.get_bbox_patch().get_window_extent() for axis in drawn.axes for text in axis.texts if text.get_text()]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))

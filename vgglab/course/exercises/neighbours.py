@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vgglab.course.exercises.judge import Complaint, Function, Judge, Measured, Value, Values, random
 from vgglab.course.exercises.reading import Answer, shares
+from vgglab.models.resnet import Residual, basic
 from vgglab.receptive_field import output_size
 
 SIDES = list(accumulate((3, 3, 3), lambda side, window: output_size(side, window, 2), initial=output_size(224, 11, 4)))
@@ -16,6 +19,7 @@ FULL = 832 * (256 + 160 + 32 + 128) + 9 * 160 * 320 + 25 * 32 * 128  # weights o
 BIASES = 256 + 160 + 320 + 32 + 128 + 128
 TWO, BOTTLENECK = 2 * 9 * 256 * 256, 256 * 64 + 9 * 64 * 64 + 64 * 256
 GROUPS = ((1, 1, 1, 1), (2, 2, 1, 2), (2, 4, 1, 2), (4, 2, 3, 2), (3, 3, 3, 3), (12, 8, 3, 4))
+BLOCKS = ((1, 1, 1), (2, 2, 1), (2, 3, 1), (2, 2, 2), (2, 4, 2), (3, 2, 3))  # channels in and out, stride
 UP = "a window that does not fit is left out"
 
 
@@ -30,6 +34,28 @@ class NoGroups(TorchFunctionMode):
         if "conv" in name and kwargs.get("groups", args[place] if len(args) > place else 1) != 1:
             raise ValueError("groups= is what you are to do without")
         return func(*args, **kwargs)
+
+
+def given_weights(block: nn.Module, *sizes: int) -> Tensor:
+    """What a block gives in training once it has the weights of lessons_block; ValueError where it has other ones.
+
+    Parameters of one shape are handed over in order; those of all batch normalizations are still the same.
+    """
+    ours, theirs = (sorted(one.parameters(), key=lambda p: p.shape) for one in (lessons_block(*sizes), block))
+    if len(theirs) != len(ours):
+        raise ValueError(f"it has {len(theirs)} tensors of weights and biases instead of {len(ours)}")
+    for one, other in zip(ours, theirs, strict=True):
+        if other.shape != one.shape:
+            raise ValueError(f"it has weights of the shape {tuple(other.shape)} instead of {tuple(one.shape)}")
+        other.data = one.data
+    with torch.no_grad():
+        return block.train()(random(2, sizes[0], 7, 7))
+
+
+def lessons_block(in_channels: int, out_channels: int, stride: int) -> Residual:
+    """The lesson's, with the same random weights at each call."""
+    torch.manual_seed(0)
+    return Residual(basic(in_channels, out_channels, stride), in_channels, out_channels, stride)
 
 
 def steadier(answer: Answer, curves: Mapping[str, Sequence[float]]) -> Complaint:
@@ -88,4 +114,11 @@ EXERCISES: dict[str, Judge] = {
         ),
     ),
     "NB-5": Measured('four shares: check("NB-5", answer, curves)', steadier, Mapping),
+    "NB-6": Function(
+        "residual(in_channels, out_channels, stride)",
+        "which layers has F, when does the shortcut project, and what follows where the two meet?",
+        lambda *sizes: given_weights(lessons_block(*sizes), *sizes),
+        lambda: BLOCKS,
+        then=given_weights,
+    ),
 }

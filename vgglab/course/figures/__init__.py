@@ -10,7 +10,7 @@ with extra("course"):
 
 from vgglab.course.figures.experiments import error_rates, forest, learned_grid, pairing
 from vgglab.course.figures.lrn import lrn_channels, lrn_curves, lrn_spike, move_lrn
-from vgglab.course.figures.neighbours import branch_costs, decade, effort, gradients, shifts
+from vgglab.course.figures.neighbours import branch_costs, decade, effort, gradients, schematic, shifts
 from vgglab.course.figures.receptive_fields import cone, effective_fields, field_at, field_walk, move_field, profiles
 from vgglab.course.figures.seeing import agreement, confusion, excited, feature_maps, filters, heat_maps
 from vgglab.course.figures.small_kernels import counted_and_measured, kernel_costs, maps

@@ -1,16 +1,18 @@
-"""Figures of the networks around VGG: the map of a decade, branches, gradients, shifts, training effort."""
+"""Figures of the networks around VGG: the map of a decade, modules as drawings, gradients, shifts, training effort."""
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import NullFormatter
 
 from vgglab.cost import Ledger
-from vgglab.course.figures.style import MARKERS, PALETTE, Figure, figure
+from vgglab.course.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, SKY, Figure, figure
 
 LABELS = {
     "above": ((0, 8), "center", "bottom"),
     "below": ((0, -9), "center", "top"),
     "left": ((-9, 0), "right", "center"),
 }
+KINDS = {"1×1": ORANGE, "3×3": SKY, "5×5": GREEN}  # colours of convolutions in a drawing; all else is white
 
 
 def decade(
@@ -22,8 +24,9 @@ def decade(
     marker; labels says where a name stands: "above" (where it is not in labels), "below" or "left".
     """
     fig, (left, right) = figure(1, 2, size=(15, 6.5))
-    for (title, names), color, marker in zip(groups.items(), PALETTE, MARKERS, strict=False):
-        left.scatter([], [], s=110, color=color, marker=marker, label=title)
+    for layer, ((title, names), color, marker) in enumerate(zip(groups.items(), PALETTE, MARKERS, strict=False)):
+        look = {"s": 130, "color": color, "marker": marker, "edgecolor": "white", "zorder": 10 - layer}
+        left.scatter([], [], label=title, **look)
         for name in names:
             table = tables[name]
             places = [(right, table.activations * 4e-6, table.parameters * 4e-6)]
@@ -31,9 +34,9 @@ def decade(
                 places.append((left, table.macs / 1e9, errors[name]))
             offset, across, up = LABELS[labels.get(name, "above")]
             for axis, x, y in places:
-                axis.scatter(x, y, s=110, color=color, marker=marker)
+                axis.scatter(x, y, **look)
                 axis.annotate(name, (x, y), offset, textcoords="offset points", ha=across, va=up, fontsize=12)
-    left.set(xscale="log", xlabel="operations for one image (10⁹ multiply-adds)", ylabel="top-5 error (%)")
+    left.set(xscale="log", xlabel="multiply-adds for one image (10⁹)", ylabel="top-5 error (%)")
     right.set(xscale="log", yscale="log", xlabel="activations of one image (MB)", ylabel="parameters (MB)")
     left.legend(fontsize=12)
     left.set(xlim=(0.08, 40), ylim=(0, 22))
@@ -64,15 +67,50 @@ def branch_costs(versions: dict[str, dict[str, int]]) -> Figure:
     return fig
 
 
+def schematic(drawings: dict[str, tuple[str, list[list[str]], list[str]]]) -> Figure:
+    """Modules as drawings from left to right, one under the other, with their titles.
+
+    Each is what comes in, the layers of every branch in order (none is a plain line), and what happens where the
+    branches meet. A convolution begins with its size, "3×3, 128".
+    """
+    rows = [len(branches) for _, branches, _ in drawings.values()]
+    fig, axes = figure(len(drawings), 1, size=(12, sum(rows) + 0.4 * len(rows)), squeeze=False, height_ratios=rows)
+    for axis, (title, (source, branches, meeting)) in zip(axes.flat, drawings.items(), strict=True):
+        _draw_branches(axis, source, branches, meeting)
+        axis.set_title(title, loc="left")
+    return fig
+
+
+def _draw_branches(axis: Axes, source: str, branches: list[list[str]], meeting: list[str]) -> None:
+    columns, middle = max(map(len, branches)), (len(branches) - 1) / 2
+    split, join = 0.5, columns + 0.7  # where the branches leave each other, and meet
+    end = join + len(meeting)
+    axis.plot([-0.5, split], [middle, middle], color=GREY)
+    for y, layers in enumerate(reversed(branches)):
+        axis.plot([split, split, join, join], [middle, y, y, middle], color=GREY)
+        for place, layer in enumerate(layers):
+            _box(axis, split + columns * (place + 0.5) / len(layers), y, layer)
+    axis.annotate("", (end, middle), (join, middle), arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 2.2})
+    for x, text in enumerate([source, *meeting]):
+        _box(axis, join + x - 1 if x else -0.5, middle, text)
+    axis.set(xlim=(-1, end), ylim=(-0.55, 2 * middle + 0.55))
+    axis.set_axis_off()
+
+
+def _box(axis: Axes, x: float, y: float, text: str) -> None:
+    look = {"boxstyle": "round", "facecolor": KINDS.get(text[:3], "white"), "edgecolor": "black"}
+    axis.text(x, y, text, ha="center", va="center", fontsize=16, bbox=look, zorder=3)
+
+
 def gradients(panels: dict[str, dict[str, list[float]]]) -> Figure:
-    """The norm of each convolution's gradient, one panel for each title, both on one logarithmic scale."""
-    fig, axes = figure(1, len(panels), size=(13, 4.6), sharey=True)
+    """A number for each convolution, its gradient's norm times its weights', a panel a title, on one log scale."""
+    fig, axes = figure(1, len(panels), size=(15, 4.6), sharey=True)
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        for (name, norms), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
-            axis.semilogy(range(1, len(norms) + 1), norms, color=color, marker=marker, markevery=4, label=name)
-        axis.set(title=title, xlabel="convolution, counted from the image")
-        axis.legend(loc="center right")
-    axes[0].set_ylabel("norm of its gradient")
+        for (name, sizes), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
+            axis.semilogy(range(1, len(sizes) + 1), sizes, color=color, marker=marker, markevery=4, label=name)
+        axis.set(title=title, xlabel="convolution, from the image")
+    axes[0].set_ylabel("‖gradient‖ · ‖weights‖")
+    axes[0].legend(loc="center")
     return fig
 
 
@@ -87,17 +125,24 @@ def shifts(curves: dict[str, list[float]]) -> Figure:
     return fig
 
 
-def effort(results: dict[str, tuple[float, float]]) -> Figure:
-    """Test accuracy and seconds of training side by side, for each name and its (accuracy, seconds)."""
-    fig, axes = figure(1, 2, size=(12, 4.2), sharey=True)
-    columns = zip(*results.values(), strict=True)
-    labels = ("test images right (%)", "training time (seconds)")
-    for axis, values, label, scale, color in zip(axes, columns, labels, (100, 1), PALETTE, strict=False):
-        bars = axis.barh(list(results), [scale * value for value in values], color=color)
-        axis.bar_label(bars, fmt="%.0f", padding=3)
-        axis.set(xlabel=label, xlim=(0, 1.1 * scale * max(values)))
-        axis.grid(axis="y", visible=False)
-    axes[0].invert_yaxis()
+def effort(results: dict[str, dict[str, float]], seconds: dict[str, float]) -> Figure:
+    """The accuracies (shares) of each name under its conditions, joined by a line, and its seconds under the first."""
+    fig, (left, right) = figure(1, 2, size=(12, 4.4), sharey=True)
+    for name, shares in results.items():
+        left.plot([100 * share for share in shares.values()], [name] * len(shares), color=GREY, zorder=1)
+    conditions = list(next(iter(results.values())))
+    for title, color, marker in zip(conditions, (BLUE, ORANGE), MARKERS, strict=False):
+        accuracies = [100 * shares[title] for shares in results.values()]
+        left.scatter(accuracies, list(results), s=110, color=color, marker=marker, label=title)
+    left.axvline(10, color=GREY, linestyle=":")
+    left.text(11, 0.5, "chance", color=GREY, va="center")
+    left.set(xlabel="test images right (%)", xlim=(0, 100))
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
+    bars = right.barh(list(seconds), list(seconds.values()), color=GREY)
+    right.bar_label(bars, fmt="%.1f", padding=3)
+    right.set(xlabel=f"training time {conditions[0]} (seconds)", xlim=(0, 1.15 * max(seconds.values())))
+    right.grid(axis="y", visible=False)
+    left.invert_yaxis()
     return fig
 
 
