@@ -36,6 +36,16 @@ class Region(NamedTuple):
     right: int
 
 
+def _pairs(name: str, values: Any, at_least: int | None = None) -> list[tuple[int, int]]:
+    return [checks.pair(name, value, at_least) for value in checks.sequence(name, values)]
+
+
+def _two_sides(name: str, value: Any) -> tuple["Windows", "Windows"]:
+    if len(sides := checks.sequence(name, value)) != 2:
+        raise ValueError(f"{name} must be those of the rows and those of the columns, not {checks.shown(value)}")
+    return tuple(_pairs(name, sides[0])), tuple(_pairs(name, sides[1]))
+
+
 Windows = tuple[tuple[int, int], ...]
 NOTHING = 0, -1  # the window of a unit that sees no pixel
 Pair = Annotated[tuple[int, int], checks.pair]
@@ -58,7 +68,7 @@ class ReceptiveField:
     stride: Pair
     padding: Pair
     covers_image: bool = False
-    windows: tuple[Windows, Windows] = field(default=((), ()), repr=False)
+    windows: Annotated[Sequence[Windows], _two_sides] = field(default=((), ()), repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -87,10 +97,6 @@ class ReceptiveField:
         """Return the centre (y, x) of the region of unit (row, col); a half lies between two pixels."""
         top, left, bottom, right = self.region(row, col)
         return (top + bottom) / 2, (left + right) / 2
-
-
-def _pairs(name: str, values: Any, at_least: int) -> list[tuple[int, int]]:
-    return [checks.pair(name, value, at_least) for value in checks.sequence(name, values)]
 
 
 def _padding(name: str, value: Any) -> int | str:
