@@ -105,7 +105,7 @@ def test_pooling_over_one_axis():
 def rows_seen(model, shape=(2, 9, 12)):
     """The first and the last row that each unit of the model sees."""
     field = of_model(model, shape)["output"]
-    rows = len(field.windows[0]) if field.windows else model(torch.zeros(1, *shape)).shape[2]
+    rows = model(torch.zeros(1, *shape)).shape[2]
     return [tuple(field.region(row, 0)[::2]) for row in range(rows)]
 
 
@@ -144,8 +144,8 @@ def test_windows_that_differ_are_known_one_by_one(name):
     assert field.size[0] == max(last - first + 1 for first, last in seen)
     for row, (first, last) in enumerate(seen):
         assert reach(model, (2, 9, 12), "output", (row, 0))[::2] == (first, last)
-    if not field.exact:
-        with pytest.raises(ValueError, match="row and col must be a unit"):
+    if field.windows[0]:
+        with pytest.raises(ValueError, match="row must be at least 0 and below"):
             field.region(len(seen), 0)
 
 
@@ -237,6 +237,20 @@ def test_fields_print_as_a_table():
     assert '<td style="text-align: right">3x3</td>' in fields._repr_html_()
 
 
+@pytest.mark.parametrize(
+    "name, layer, field",
+    [
+        ("alexnet", "features", square(195, 32, 66)),
+        ("vgg16", "features", square(212, 32, 90)),
+        ("alexnet", "avgpool", (259, 323)),
+    ],
+)
+def test_other_sizes_than_the_pooling_is_made_for(name, layer, field):
+    with torch.device("meta"):
+        found = of_model(build(name), (3, 256, 288))[layer]
+    assert field in (found, found.size)
+
+
 def test_multiplied_gates_can_be_left_out():
     with torch.device("meta"):
         model = build("efficientnet_b0")
@@ -262,12 +276,12 @@ def test_a_misaligned_merge_names_its_branches():
         left=nn.Conv2d(2, 2, 3, padding=1),
         right=nn.Sequential(nn.ZeroPad2d((0, 0, 0, 2)), nn.Conv2d(2, 2, (3, 1))),
     )
-    found = r"add .* merges right \(size 3, stride 1, first centre 1\) with left \(size 3, stride 1, first centre 0\)"
+    found = r"add .* merges left \(size 3, stride 1, first centre 0\) with right \(size 3, stride 1, first centre 1\)"
     with pytest.raises(MisalignedError, match=found) as caught:
         of_model(model, (2, 9, 9))["output"]
-    assert caught.value.branches == ("right", "left")
+    assert caught.value.branches == ("left", "right")
     halved = Function(lambda self, x: self.conv(x)[:, :, :4] + x[:, :, ::2], conv=nn.Conv2d(2, 2, 3, padding=1))
-    with pytest.raises(MisalignedError, match="merges input .*stride 2.* with conv .*stride 1"):
+    with pytest.raises(MisalignedError, match="merges conv .*stride 1.* with input .*stride 2"):
         of_model(halved, (2, 8, 8))["output"]
 
 
@@ -337,5 +351,9 @@ def test_bad_input_is_named():
         of_model(nn.ReLU(), (224, 224))
     with pytest.raises(ValueError, match=r"does not run on input_shape \(4, 8, 8\)"):
         of_model(nn.Conv2d(3, 1, 3), (4, 8, 8))
+    with pytest.raises(ValueError, match="input_shape .*AssertionError: Wrong image height! Expected 224 but got 256!"):
+        of_model(build("vit_b_32"), (3, 256, 256))
+    with pytest.raises(ValueError, match="does not run on input_shape .*KeyError: 'scores'"):
+        of_model(Function(lambda self, x: {"score": x}["scores"]), (3, 8, 8))
     with pytest.raises(UnsupportedOperation, match="without real numbers"):
         of_model(Function(lambda self, x: x if x.sum() > 0 else -x), (3, 8, 8))

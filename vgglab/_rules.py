@@ -8,7 +8,7 @@ and the largest last of what it mixes. An operation that none of the tables belo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import combinations
+from itertools import combinations, takewhile
 from math import inf
 from typing import Any
 
@@ -32,9 +32,9 @@ class MisalignedError(ValueError):
 class Axis:
     """What the values of a tensor see along one axis of the image: the pixels from first to last, both included.
 
-    first and last have the tensor's dimensions, with size 1 where all values along a dimension see the same. In dim
-    the rows or columns of a map lie; spacing is the stride of a map of one unit, 0 where all values see the same
-    pixels. low and high are the outermost pixels that any really sees, name is that of the layer that made the tensor.
+    first and last have the tensor's dimensions, with size 1 where all values along a dimension see the same; what sees
+    nothing has inf and -inf. In dim lie the rows or columns of a map; spacing is the stride of a map of one unit, 0
+    where all values see the same. low and high are the outermost pixels that any really sees, name is the layer's.
     """
 
     first: Tensor
@@ -58,10 +58,17 @@ class Axis:
     def stride(self) -> int:
         """The pixels from a unit to its neighbour, on average."""
         line = self.first.flatten()
-        return round((line[-1] - line[0]).item() / (len(line) - 1)) if len(line) > 1 else self.spacing
+        seeing = line.isfinite().nonzero().flatten()[[0, -1]]
+        first, last = line[seeing].tolist()
+        units = (seeing[1] - seeing[0]).item()
+        return round((last - first) / units) if units else self.spacing
 
     def varies(self, dim: int) -> bool:
         return self.first.shape[dim] > 1 or self.last.shape[dim] > 1
+
+    def lies_in(self, dim: int, length: int) -> bool:
+        """Whether the units lie in this dimension; a map's only unit does in its own."""
+        return self.varies(dim) or length == 1 and dim == self.dim
 
     def map(self, smallest: Callable[[Tensor], Tensor], **changes: Any) -> "Axis":
         """Return the axis of values each made of some of these; smallest finds the smallest number among those."""
@@ -110,8 +117,7 @@ def _fitted(axis: Axis, output: Tensor, source: Tensor) -> Axis:
     """Return the axis with the output's dimensions, and with the pixels that its values can really see."""
     dims = output.dim()
     if axis.first.dim() != dims:
-        axis = axis.map(lambda first: first.flatten()[0].reshape([1] * dims) if axis.constant
-                        else first[(None,) * (dims - first.dim())])  # fmt: skip
+        axis = axis.map(lambda first: first.reshape([*[1] * dims, *first.shape][first.dim() :]))
     low, high = max(axis.low, axis.first.amin().item()), min(axis.high, axis.last.amax().item())
     return replace(axis, spacing=axis.spacing if dims == source.dim() else 0, low=low, high=high)
 
@@ -120,13 +126,10 @@ def _fitted(axis: Axis, output: Tensor, source: Tensor) -> Axis:
 
 
 def _union(branches: Sequence[Axis]) -> Axis:
-    dims = max(axis.first.dim() for axis in branches)
-    firsts, lasts = ([part[(None,) * (dims - part.dim())] for part in parts]
-                     for parts in zip(*((axis.first, axis.last) for axis in branches), strict=True))  # fmt: skip
     return replace(
         max(branches, key=lambda axis: axis.first.numel()),
-        first=reduce(torch.minimum, firsts),
-        last=reduce(torch.maximum, lasts),
+        first=reduce(torch.minimum, [axis.first for axis in branches]),
+        last=reduce(torch.maximum, [axis.last for axis in branches]),
         spacing=min(axis.spacing for axis in branches),
         low=min(axis.low for axis in branches),
         high=max(axis.high for axis in branches),
@@ -138,14 +141,14 @@ def _largest(operation: Operation, branches: Sequence[Axis]) -> Axis:
     if len(branches) == 1:
         return branches[0]
     union = _union(branches)
-    for low, high in ((-inf, inf), (union.low, union.high)):
+    image = union.low, union.high
+    for bounds in ((-inf, inf), image):
         for axis in branches:
-            if _holds(axis, union, low, high):
+            if _holds(axis, union, *bounds):
                 return replace(union, first=axis.first, last=axis.last)
-    for one, other in combinations(branches, 2):
-        if not (_holds(one, other, union.low, union.high) or _holds(other, one, union.low, union.high)):
-            raise MisalignedError(operation, one, other)
-    raise AssertionError("of branches that hold each other one holds all")
+    pairs = combinations(branches, 2)
+    apart = [(one, other) for one, other in pairs if not (_holds(one, other, *image) or _holds(other, one, *image))]
+    raise MisalignedError(operation, *apart[0])
 
 
 def _holds(axis: Axis, other: Axis, low: float, high: float) -> bool:
@@ -177,8 +180,8 @@ def _joined(operation: Operation, branches: Branches) -> Axis:
         sizes = [[*others[:dim], tensor.shape[dim], *others[len(others) + dim + 1 :]] for tensor, _ in parts]
         return torch.cat([value.expand(size) for value, size in zip(values, sizes, strict=True)], dim)
 
-    first, last = put([axis.first for _, axis in parts]), put([axis.last for _, axis in parts])
-    return replace(_union([axis.whole() for axis in axes]), first=first, last=last)
+    whole = _union([axis.whole() for axis in axes])
+    return replace(whole, first=put([axis.first for _, axis in parts]), last=put([axis.last for _, axis in parts]))
 
 
 def _stacked(operation: Operation, branches: Branches) -> Axis:
@@ -227,7 +230,7 @@ def _mixed(operation: Operation, axis: Axis) -> Axis:
 def _slide(operation: Operation, axis: Axis, dim: int, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
     """Return the axis of units whose windows slide along dim; padding is that before the first value."""
     before, units = operation.inputs[0].shape[dim], operation.outputs[0].shape[dim]
-    if (kernel, stride, padding, before) == (1, 1, 0, units) or not _lies_in(axis, dim, before):
+    if (kernel, stride, padding, before) == (1, 1, 0, units) or not axis.lies_in(dim, before):
         return axis
     windows = (torch.arange(units, device="cpu") * stride - padding)[:, None]
     windows = windows + torch.arange(kernel, device="cpu") * dilation
@@ -237,11 +240,6 @@ def _slide(operation: Operation, axis: Axis, dim: int, kernel: int, stride: int,
     return axis.map(
         lambda first: _at(first.movedim(dim, -1), windows).amin(-1).movedim(-1, dim), spacing=axis.stride * stride
     )
-
-
-def _lies_in(axis: Axis, dim: int, length: int) -> bool:
-    """Whether the units of the axis lie in this dimension; a map's only unit does in its own."""
-    return axis.varies(dim) or length == 1 and dim == axis.dim
 
 
 def _at(line: Tensor, units: Tensor) -> Tensor:
@@ -304,16 +302,15 @@ def _run_on_lines(operation: Operation, lines: Tensor, dim: int, units: int) -> 
         weight = lines.new_ones(1, 1, operation["weight"].shape[dim], 1)
         stride, padding, dilation, more = (operation[name][dim] for name in WINDOW)
         return F.conv_transpose2d(lines, weight, None, (stride, 1), (padding, 0), (more, 0), 1, (dilation, 1))
-    aligned, factors = operation["align_corners"], operation["scale_factors"]
-    options = [] if aligned is None else [aligned]
-    return operation.op.overloadpacket(lines, [units, 1], *options, factors and factors[dim], None)
+    aligned, factors = operation["align_corners"], operation["scale_factors"] or [None, None]
+    return operation.op.overloadpacket(lines, [units, 1], *([] if aligned is None else [aligned]), factors[dim], None)
 
 
 def _probed(operation: Operation, axis: Axis) -> Axis:
     """Ask the operation itself: it runs on lines of numbers with one NaN each, which reaches all units that see it."""
-    for dim in (-2, -1):
+    for dim in range(-len(operation["stride"] or (1, 1)), 0):
         before, units = operation.inputs[0].shape[dim], operation.outputs[0].shape[dim]
-        if (before != units or operation["transposed"]) and _lies_in(axis, dim, before):
+        if (before != units or operation["transposed"]) and axis.lies_in(dim, before):
             lines = torch.zeros(before, 1, before, 1, dtype=torch.float64, device="cpu")
             lines.diagonal(dim1=0, dim2=2).fill_(torch.nan)
             seen = _run_on_lines(operation, lines, dim, units)[:, 0, :, 0].isnan().T
@@ -345,16 +342,12 @@ def _moved(operation: Operation, axis: Axis) -> Axis | list[Axis]:
 
 def _reshaped(operation: Operation, axis: Axis) -> Axis:
     before, after = (list(part.shape) for part in (operation.inputs[0], operation.outputs[0]))
-    if axis.constant or before == after:
-        return axis
-    # Dimensions that stay at either end, and along which nothing varies, need not be written out.
-    for ends in (range(min(len(before), len(after))), range(-1, -1 - min(len(before), len(after)), -1)):
-        for dim in ends:
-            if before[dim] != after[dim]:
-                break
-            if not axis.varies(dim):
+    ends = min(len(before), len(after))
+    for dims in (range(ends), range(-1, -1 - ends, -1)):
+        for dim in takewhile(lambda dim: before[dim] == after[dim], dims):
+            if not axis.varies(dim):  # a dimension that stays and in which nothing varies need not be written out
                 before[dim] = after[dim] = 1
-    return axis.map(lambda first: _compact(first.expand(before).reshape(after)))
+    return axis if axis.constant else axis.map(lambda first: _compact(first.expand(before).reshape(after)))
 
 
 def _compact(values: Tensor) -> Tensor:
@@ -369,9 +362,7 @@ def _indexed(operation: Operation, axis: Axis) -> Axis:
     """Take entries along one dimension; nobody knows here which."""
     indices = operation["indices"] or [None] * (operation["dim"] or 0) + [operation["index"]]
     (dim, index), *others = [(dim, index) for dim, index in enumerate(indices) if index is not None]
-    if axis.constant:
-        return axis
-    if others or axis.varies(dim):
+    if not axis.constant and (others or axis.varies(dim)):
         refuse(operation, "it picks out rows or columns by their numbers")
     return axis.map(lambda first: first.reshape([*first.shape[:dim], *[1] * index.dim(), *first.shape[dim + 1 :]]))
 

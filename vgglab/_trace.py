@@ -221,8 +221,8 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Trace:
         except Exception as error:  # whatever the model's own code raises
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 raise UnsupportedOperation(f"the model cannot run without real numbers: {error}") from error
-            words = str(error) or type(error).__name__
-            raise ValueError(f"the model does not run on input_shape {input_shape}: {words}") from error
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the model does not run on input_shape {input_shape}: {why}") from error
     _name_operations(recorder.steps, {path for path, _ in skeleton.named_modules()})
     return recorder
 

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -37,6 +37,7 @@ class Region(NamedTuple):
 
 
 Windows = tuple[tuple[int, int], ...]
+NOTHING = 0, -1  # the window of a unit that sees no pixel
 Pair = Annotated[tuple[int, int], checks.pair]
 Unit = Annotated[tuple[int, int], partial(checks.pair, at_least=0)]
 
@@ -49,15 +50,15 @@ class ReceptiveField:
     unit (0, 0) starts before the image. covers_image: the window of every unit holds the whole image, as after global
     pooling or a fully connected layer. All units of such a layer see the same, so that its stride is 0; its size is
     that of a convolution over the whole map (404 for VGG-16's first FC layer at 224).
-    windows: for each row and for each column of units the first and last pixel, where the windows differ in size or
-    distance, as after upsampling; size is then the largest and stride the mean, rounded.
+    windows: where the windows of a layer differ in size or distance, as after upsampling, the first and the last pixel
+    of each row and of each column of units; size is then the largest and stride the mean, rounded.
     """
 
     size: Pair
     stride: Pair
     padding: Pair
     covers_image: bool = False
-    windows: tuple[Windows, Windows] | None = field(default=None, repr=False)
+    windows: tuple[Windows, Windows] = field(default=((), ()), repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -65,7 +66,7 @@ class ReceptiveField:
     @property
     def exact(self) -> bool:
         """Whether all windows have this size and are this stride apart."""
-        return self.windows is None
+        return not any(self.windows)
 
     @checked
     def region(self, row: Whole, col: Whole) -> Region:
@@ -73,14 +74,14 @@ class ReceptiveField:
 
         Raises ValueError for a unit that a layer whose windows differ does not have.
         """
-        if self.windows:
-            rows, cols = self.windows
-            if not (0 <= row < len(rows) and 0 <= col < len(cols)):
-                raise ValueError(f"row and col must be a unit of {len(rows)} x {len(cols)}, not {(row, col)}")
-            return Region(rows[row][0], cols[col][0], rows[row][1], cols[col][1])
-        top = row * self.stride[0] - self.padding[0]
-        left = col * self.stride[1] - self.padding[1]
-        return Region(top, left, top + self.size[0] - 1, left + self.size[1] - 1)
+        (top, bottom), (left, right) = self._window(0, "row", row), self._window(1, "col", col)
+        return Region(top, left, bottom, right)
+
+    def _window(self, side: int, name: str, unit: int) -> tuple[int, int]:
+        windows, first = self.windows[side], unit * self.stride[side] - self.padding[side]
+        if windows and not 0 <= unit < len(windows):
+            raise ValueError(f"{name} must be at least 0 and below {len(windows)}, not {unit}")
+        return windows[unit] if windows else (first, first + self.size[side] - 1)
 
     def center(self, row: Whole, col: Whole) -> tuple[float, float]:
         """Return the centre (y, x) of the region of unit (row, col); a half lies between two pixels."""
@@ -227,21 +228,18 @@ def of_model(model: nn.Module, input_shape: Shape, gates: bool = True) -> Fields
 
 def _field(rows: Axis, cols: Axis, image: tuple[int, int, int]) -> ReceptiveField:
     covers = rows.covers(0, image[1] - 1) and cols.covers(0, image[2] - 1)
-    windows = _windows(rows), _windows(cols)
-    height, width = (max(last - first + 1 for first, last in along) for along in windows)
-    padding = -windows[0][0][0], -windows[1][0][0]
-    field = ReceptiveField((height, width), (rows.stride, cols.stride), padding, covers)
-    diagonal = [field.region(unit, unit) for unit in range(max(map(len, windows)))]
-    regular = all(
-        along == tuple(region[side::2] for region in diagonal[: len(along)]) for side, along in enumerate(windows)
-    )
-    return field if regular else replace(field, windows=windows)
+    (height, down, above, lines), (width, right, before, columns) = _along(rows), _along(cols)
+    return ReceptiveField((height, width), (down, right), (above, before), covers, (lines, columns))
 
 
-def _windows(axis: Axis) -> tuple[tuple[int, int], ...]:
-    """Return the first and the last pixel of each unit."""
+def _along(axis: Axis) -> tuple[int, int, int, Windows]:
+    """Return size, stride and padding along an axis, and the windows where these do not say all."""
     first, last = (values.flatten().tolist() for values in torch.broadcast_tensors(axis.first, axis.last))
-    return tuple((int(low), int(high)) for low, high in zip(first, last, strict=True))
+    windows = tuple((int(low), int(high)) if low <= high else NOTHING for low, high in zip(first, last, strict=True))
+    size, stride, start = max(high - low + 1 for low, high in windows), axis.stride, windows[0][0]
+    firsts = [start + unit * stride for unit in range(len(windows))]
+    regular = windows == tuple((first, first + size - 1) for first in firsts)
+    return size, stride, -start, () if regular else windows
 
 
 @checked
