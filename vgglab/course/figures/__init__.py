@@ -16,7 +16,14 @@ from vgglab.course.figures.seeing import agreement, confusion, excited, feature_
 from vgglab.course.figures.small_kernels import counted_and_measured, kernel_costs, maps
 from vgglab.course.figures.start import answers, garments
 from vgglab.course.figures.style import STYLE
-from vgglab.course.figures.testing import accuracy_by_scale, costs_and_gains, crop_grid, move_score_map, score_maps
+from vgglab.course.figures.testing import (
+    accuracy_by_scale,
+    costs_and_gains,
+    crop_grid,
+    move_score_map,
+    padding_reach,
+    score_maps,
+)
 from vgglab.course.figures.training import gaps, losses, pictures, recorded_runs, schedules, signal, training_curves
 from vgglab.course.figures.vgg_blocks import configurations, ledger_bars, shape_walk
 

@@ -81,16 +81,15 @@ def move_score_map(answer: Callable[[int], tuple[Tensor, Tensor]], classes: tupl
 
 
 def crop_grid(picture: Tensor, crop: int, rows: list[int], columns: list[int]) -> Figure:
-    """The picture (H, W) with the frames of the crops that start at rows and columns; beside it all of them, twice."""
+    """The picture (H, W) with the middles of the crops that start at rows and columns; beside it all of them, twice."""
     fig, [[whole, parts]] = picture_grid(1, 2, (14, 5), width_ratios=(1, 1.8))
     pixels, places = picture.numpy(), list(product(rows, columns))
     whole.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     for top, left in places:
-        whole.add_patch(Rectangle((left, top), crop, crop, fill=False, color=GREY, linewidth=0.8))
         whole.plot(left + crop / 2, top + crop / 2, "o", color=ORANGE, markersize=5)
     for (top, left), color, line in zip((places[0], places[-1]), PALETTE, ("-", "--"), strict=False):
         whole.add_patch(Rectangle((left, top), crop, crop, fill=False, color=color, linewidth=3, linestyle=line))
-    whole.set_title(f"{len(places)} places: frames and centres")
+    whole.set_title(f"{len(places)} middles, first and last frame")
     tiles = {place: pixels[place[0] :, place[1] :][:crop, :crop] for place in places}
     framed = [[np.pad(tiles[top, left], 2, constant_values=255) for left in columns] for top in rows]
     mirrored = [[tile[:, ::-1] for tile in line] for line in framed]
@@ -138,4 +137,23 @@ def costs_and_gains(methods: dict[str, tuple[int, float]], gains: dict[str, tupl
         axis.grid(axis="y", visible=False)
     work.set_yticks(range(len(methods)), methods)
     work.invert_yaxis()
+    return fig
+
+
+def padding_reach(inside: Tensor, alone: Tensor, difference: Tensor, untouched: range) -> Figure:
+    """Features (H, W) of a window inside its picture and cut out, on one scale, and their difference.
+
+    A frame stands around the rows and columns in untouched, which no padding reaches.
+    """
+    fig, [axes] = picture_grid(1, 3, (11, 3.6))
+    low, high = min(inside.min(), alone.min()), max(inside.max(), alone.max())
+    axes[0].imshow(inside, cmap="gray", vmin=low, vmax=high)
+    features = axes[1].imshow(alone, cmap="gray", vmin=low, vmax=high)
+    differences = axes[2].imshow(difference, cmap="gray", vmin=0)
+    edge, side = untouched[0] - 0.5, len(untouched)
+    for axis, title in zip(axes, ("inside the picture", "cut out", "relative difference"), strict=True):
+        axis.add_patch(Rectangle((edge, edge), side, side, fill=False, color=ORANGE, linewidth=3))
+        axis.set_title(title)
+    fig.colorbar(features, ax=axes[:2], shrink=0.8, label="mean over channels")
+    fig.colorbar(differences, ax=axes[2], shrink=0.8)
     return fig
