@@ -62,7 +62,7 @@ def test_functions_that_fail_end_in_a_line(name, monkeypatch):
 
 
 def test_a_result_of_another_dtype_is_named():
-    assert "the dtype torch.float64 instead of torch.float32" in verdict("VB-5", lambda weight: weight.double())
+    assert "the dtype torch.float64 instead of torch.float32" in verdict("VB-5", lambda matrix, *sides: matrix.double())
     assert "cannot be compared" in verdict("SK-5", lambda first, second: first.double())
 
 
@@ -243,7 +243,7 @@ def test_a_class_becomes_a_table_in_which_nothing_acts(learners, tmp_path, capsy
 def test_a_listing_names_what_cannot_be_read_and_goes_on(learners, capsys):
     main(["progress", *learners])
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.isprintable() for line in lines) and sum("1 of 6" in line for line in lines) == 6
+    assert all(line.isprintable() for line in lines) and sum("1 of 7" in line for line in lines) == 6
     assert sum("not a notebook" in line for line in lines) == 3 and sum("no notebooks" in line for line in lines) == 1
     with pytest.raises(SystemExit, match="has no notebooks: name the folder"):
         main(["progress", learners[5]])

@@ -47,22 +47,22 @@ def load(
     """
     if name == "drawn-garments":
         return drawn_garments()
+    if name == "fashion-mnist":
+        return _fashion_mnist(root, download)
     try:
-        splits = _fashion_mnist(root, download)
-        said = f"Fashion-MNIST, {len(splits.train):,} training and {len(splits.test):,} test images."
+        dataset = _fashion_mnist(root, download)
+        print(f"Data: Fashion-MNIST, {len(dataset.train):,} training and {len(dataset.test):,} test images.")
     except FileNotFoundError as missing:
-        if name == "fashion-mnist":
-            raise
-        splits = drawn_garments()
-        said = f"{len(splits.train):,} + {len(splits.test):,} drawn garments, because {missing}"
-    if name == "auto":
-        print(f"Data: {said}")
-    return splits
+        dataset = drawn_garments()
+        print(f"Data: {len(dataset.train):,} + {len(dataset.test):,} drawn garments, because {missing}")
+    return dataset
 
 
 def _fashion_mnist(root: FilePath | None, download: bool) -> Splits:
     """The 60,000 + 10,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747)."""
-    folder = _find(root) or _download(download)
+    folder = _find(root) or (_download() if download else None)
+    if folder is None:
+        raise FileNotFoundError(_missing("downloading was not allowed"))
     train_pixels, train_labels, test_pixels, test_labels = (_read(folder, name) for name in FILES)
     return Splits("fashion-mnist", Images(train_pixels, train_labels), Images(test_pixels, test_labels))
 
@@ -134,24 +134,62 @@ def _read(folder: Path, name: str) -> Tensor:
     return values[:, None] if dimensions == 3 else values.long()
 
 
-def _download(allowed: bool) -> Path:
-    """Fetch the four files into the user's cache, one process after the other, and return the folder."""
-    folder, reason = _cache(), "downloading was not allowed"
-    try:
-        if allowed:
-            from filelock import FileLock
-            from torchvision.datasets import FashionMNIST
+def _download() -> Path:
+    """Fetch the four files into the user's cache, once for all processes that ask, and return the folder."""
+    from filelock import FileLock
 
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".lock"), tempfile.TemporaryDirectory(dir=folder) as part, network_timeout():
-                if not _complete(folder):
-                    FashionMNIST(part, download=True)  # from the first of its mirrors that answers
-                    for name in FILES:
-                        (Path(part) / LAYOUTS[-1] / f"{name}.gz").replace(folder / f"{name}.gz")
-            return folder
+    folder = _cache()
+    failure = folder / ".failed"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = _changed(failure)
+        with FileLock(folder / ".lock"):
+            if _complete(folder):
+                return folder
+            if _changed(failure) != before:  # another process tried in vain while this one waited
+                raise OSError(failure.read_text(encoding="utf-8"))
+            try:
+                _download_files(folder)
+            except DOWNLOAD_ERRORS as error:
+                failure.write_text(str(error), encoding="utf-8")
+                raise
     except DOWNLOAD_ERRORS as error:
-        reason = f"downloading failed ({' '.join(str(error).split())})"
-    raise FileNotFoundError(
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(_missing(f"downloading failed ({reason})")) from None
+    return folder
+
+
+def _changed(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _download_files(folder: Path) -> None:
+    """Fetch the four files, and move them to folder when all are there."""
+    from torchvision.datasets import FashionMNIST
+
+    with tempfile.TemporaryDirectory(dir=folder) as part, network_timeout():
+        for name, checksum in FashionMNIST.resources:
+            _download_file(name, checksum, part)
+        for name, _ in FashionMNIST.resources:
+            (Path(part) / name).replace(folder / name)
+
+
+def _download_file(name: str, checksum: str, folder: str) -> None:
+    """Fetch one file from the first of torchvision's mirrors that has it."""
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.utils import download_url
+
+    *others, last = FashionMNIST.mirrors
+    for mirror in others:
+        try:
+            return download_url(mirror + name, folder, md5=checksum)
+        except DOWNLOAD_ERRORS:
+            continue
+    return download_url(last + name, folder, md5=checksum)
+
+
+def _missing(reason: str) -> str:
+    return (
         f"Fashion-MNIST is not on this computer and {reason}. Three ways on: connect to the internet and load again; "
         "put the four gz files of Fashion-MNIST into a folder and name it as root or in VGGLAB_DATA; "
         'or load("drawn-garments"), which needs no network.'
