@@ -371,15 +371,22 @@ def _layout(model: nn.Module, x: Tensor, layer: str, shape: torch.Size) -> tuple
 
 
 def _dims_along(model: nn.Module, x: Tensor, layer: str, side: int) -> list[int]:
-    """Return the dimensions along which what the first line of an image changes lies apart from what the last does."""
-    usual, places = _output(model, x[:1], layer, "image"), []
-    for line in (0, -1):
-        changed = torch.zeros_like(usual, dtype=torch.bool)
-        for value in (math.nan, 1e3, -1e3, 0.0, 1.0):
-            altered = x[:1].detach().clone()
-            altered.select(side, line).fill_(value)
-            with suppress(ValueError):
-                changed |= _output(model, altered, layer, "image") != usual
+    """Return the dimensions along which what an image's first lines change lies apart from what its last lines do."""
+    usual, places, lines = _output(model, x[:1], layer, "image"), [], range(x.shape[side])
+    for order in (lines, lines[::-1]):  # the outermost lines that change anything: a stride may leave some over
+        changes = (_changed(model, x[:1], layer, usual, side, line) for line in order)
+        changed = next((change for change in changes if change.any()), torch.zeros_like(usual, dtype=torch.bool))
         places.append([changed.movedim(dim, 0).flatten(1).any(1) for dim in range(1 - usual.dim(), 0)])
     dims = range(1 - usual.dim(), 0)
     return [dim for dim, first, last in zip(dims, *places, strict=True) if not first.equal(last)]
+
+
+def _changed(model: nn.Module, x: Tensor, layer: str, usual: Tensor, side: int, line: int) -> Tensor:
+    """Return which of the usual values of layer another content of one row or column of x changes."""
+    changed = torch.zeros_like(usual, dtype=torch.bool)
+    for value in (math.nan, 1e3, -1e3, 0.0, 1.0):
+        altered = x.detach().clone()
+        altered.select(side, line).fill_(value)
+        with suppress(ValueError):
+            changed |= _output(model, altered, layer, "image") != usual
+    return changed
