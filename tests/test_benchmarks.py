@@ -1,4 +1,4 @@
-"""What is measured on a GPU, at tiny sizes on a played one: it is recorded piece by piece, and goes on after a stop."""
+"""What the benchmarks measure, at tiny sizes and on a played GPU: piece by piece, and they go on after a stop."""
 
 import os
 import subprocess
@@ -85,6 +85,17 @@ def test_accuracies_are_recorded_seed_by_seed(gpu, monkeypatch, tmp_path):
     for target in record.values():
         assert [run["seed"] for run in target["runs"]] == [0, 1]
         assert (target["environment"]["device"], target["environment"]["torch"]) == ("another GPU", torch.__version__)
+
+
+def test_coverage_is_recorded_network_by_network(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import timm_coverage as coverage
+
+    arguments = ["--records", str(tmp_path), "--names", "test_resnet", "test_vit", "tnt_s_patch16_224"]
+    goes_on(monkeypatch, coverage, "looked_at", lambda: coverage.main(arguments), stop=1)
+    record = coverage.common.read(tmp_path / "coverage.json")
+    assert (record["of_model"], record["ledger"]) == ({"whole": 2, "partly": 1}, {"equal": 3})
+    assert list(record["not answered"].values()) == [["tnt_s_patch16_224"]] and len(coverage.NAMES) == 490
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:the loss stands at ln")

@@ -1,4 +1,4 @@
-"""How many of timm's networks of_model and ledger answer: python benchmarks/coverage.py [--records FOLDER].
+"""How many of timm's networks of_model and ledger answer: python benchmarks/timm_coverage.py [--records FOLDER].
 
 The networks are those of timm_names.txt, one for each family's name. Each is built without weights and followed at the
 size of image that it is made for. The counts, and by reason the names of what is not answered, go to coverage.json
@@ -6,6 +6,7 @@ network by network; called again, it goes on where it stopped.
 """
 
 import argparse
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -87,8 +88,8 @@ def compared(model, shape):
 
 
 def shortened(error):
-    """The first words of an error."""
-    return str(error).split("\n")[0][:160]
+    """The first line of an error, without the layers that it names."""
+    return re.sub(r" \(in [^)]*\)|(?<=merges) .*(?=:)", "", str(error).split("\n")[0])
 
 
 if __name__ == "__main__":
