@@ -80,7 +80,7 @@ def compared(model, shape):
     try:
         macs = cost.ledger(model, shape).macs
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.to("meta")(torch.empty(1, *shape, device="meta"))
+            model.to("meta").requires_grad_(False)(torch.empty(1, *shape, device="meta"))
     except Exception as error:
         return shortened(error)
     theirs = counter.get_total_flops() // 2

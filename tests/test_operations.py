@@ -166,6 +166,7 @@ def test_crops_stacks_and_shuffled_channels():
         lambda self, x: self.conv(x[:, [1, 0]]),
         lambda self, x: self.conv(x.flip(1)),
         lambda self, x: torch.channel_shuffle(self.conv(x), 2),
+        lambda self, x: torch.cat([self.conv(x)[:, :, :0] * 2, self.conv(x)], 2),
     ):
         assert sequence(Function(function, conv=same))["output"] == square(3, 1, 1)
 

@@ -44,6 +44,7 @@ class _Walk:
         except (MisalignedError, UnsupportedOperation) as problem:
             found = [problem] * len(operation.outputs)
         for tensor, seen in zip(operation.outputs, found, strict=True):
+            seen = seen if tensor.numel() else ()
             self.seen[id(tensor)] = _named(operation.name, seen) if operation.computes else seen
             if seen:
                 self.touched.add(memory(tensor))
