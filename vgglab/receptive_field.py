@@ -363,10 +363,11 @@ def _layout(model: nn.Module, x: Tensor, layer: str, shape: torch.Size) -> tuple
     if is_map and not any(found):  # all values see the same, they are folded together, or it is not known
         found = [_dims_along(model, x, layer, side) for side in (-2, -1)]
     rows, cols = found or ([], [])
-    if is_map and rows in ([], [-2]) and cols in ([], [-1]) and (known or rows or cols):
-        return -2, -1
-    if max(len(rows), len(cols)) > 1 or rows and rows == cols or is_map and not (rows or cols):
+    clear = len(rows) <= 1 and len(cols) <= 1 and not set(rows) & set(cols)
+    if not known and is_map and not (clear and (rows or cols)):
         raise ValueError(f"layer must have rows and columns that can be told; {layer!r} gives {tuple(shape)}")
+    if is_map and (not clear or rows in ([], [-2]) and cols in ([], [-1])):
+        return -2, -1
     return (*rows, 0)[0], (*cols, 0)[0]
 
 
