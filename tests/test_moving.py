@@ -89,7 +89,8 @@ def test_in_jupyterlab_the_picture_follows_the_slider(lesson, chromium, jupyterl
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), folder / f"{lesson}.ipynb")
     with chromium.new_page() as page:
         page.set_default_timeout(120_000)
-        page.goto(f"{address}lab/tree/{lesson}.ipynb")
+        page.goto(f"{address}doc/tree/{lesson}.ipynb")  # this notebook alone, not those of the tests before
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
         page.locator(".jp-Notebook .cm-content").click()
         page.keyboard.press("Shift+Enter")
         picture = page.locator("img.widget-image")

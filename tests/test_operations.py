@@ -358,3 +358,17 @@ def test_bad_input_is_named():
         of_model(Function(lambda self, x: {"score": x}["scores"]), (3, 8, 8))
     with pytest.raises(UnsupportedOperation, match="without real numbers"):
         of_model(Function(lambda self, x: x if x.sum() > 0 else -x), (3, 8, 8))
+
+
+@pytest.mark.parametrize("size", [(3, 20), (20, 7), (20, 33), (40, 20)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, *({"mode": mode, **how} for mode in ("bilinear", "bicubic") for how in ({}, {"antialias": True}))],
+    ids=str,
+)
+def test_resizing_one_side_reads_what_the_experiment_finds(options, size):
+    model = nn.Sequential(Function(lambda self, x: F.interpolate(x, size, **options)))
+    field = of_model(model, (2, 20, 20))["0"]
+    for unit in ((0, 0), (1, 3), (2, 6)):
+        top, left, bottom, right = field.region(*unit)
+        assert reach(model, (2, 20, 20), "0", unit) == (max(top, 0), max(left, 0), min(bottom, 19), min(right, 19))

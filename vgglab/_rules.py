@@ -302,15 +302,16 @@ def _run_on_lines(operation: Operation, lines: Tensor, dim: int, units: int) -> 
         weight = lines.new_ones(1, 1, operation["weight"].shape[dim], 1)
         stride, padding, dilation, more = (operation[name][dim] for name in WINDOW)
         return F.conv_transpose2d(lines, weight, None, (stride, 1), (padding, 0), (more, 0), 1, (dilation, 1))
+    # To two columns: where nothing changes across, torch copies, or takes other values with antialias.
     aligned, factors = operation["align_corners"], operation["scale_factors"] or [None, None]
-    return operation.op.overloadpacket(lines, [units, 1], *([] if aligned is None else [aligned]), factors[dim], None)
+    return operation.op.overloadpacket(lines, [units, 2], *([] if aligned is None else [aligned]), factors[dim], None)
 
 
 def _probed(operation: Operation, axis: Axis) -> Axis:
     """Ask the operation itself: it runs on lines of numbers with one NaN each, which reaches all units that see it."""
     for dim in range(-len(operation["stride"] or (1, 1)), 0):
         before, units = operation.inputs[0].shape[dim], operation.outputs[0].shape[dim]
-        if (before != units or operation["transposed"]) and axis.lies_in(dim, before):
+        if axis.lies_in(dim, before):
             lines = torch.zeros(before, 1, before, 1, dtype=torch.float64, device="cpu")
             lines.diagonal(dim1=0, dim2=2).fill_(torch.nan)
             seen = _run_on_lines(operation, lines, dim, units)[:, 0, :, 0].isnan().T
