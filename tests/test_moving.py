@@ -90,7 +90,7 @@ def test_in_jupyterlab_the_picture_follows_the_slider(lesson, chromium, jupyterl
     with chromium.new_page() as page:
         page.set_default_timeout(120_000)
         page.goto(f"{address}doc/tree/{lesson}.ipynb")  # this notebook alone, not those of the tests before
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # before it, what is run is lost
         page.locator(".jp-Notebook .cm-content").click()
         page.keyboard.press("Shift+Enter")
         picture = page.locator("img.widget-image")
