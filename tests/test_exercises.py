@@ -223,17 +223,17 @@ IN_PER_CENT = {side: 100 * share for side, share in FOUND.items()}
 # For each exercise the forms of right answers; one that takes more than the answer has a tuple of all in a Given.
 Given = type("Given", (tuple,), {})
 RIGHT = {
-    "S-1": [4.61, "4.605", np.log(100), torch.tensor(100.0).log(), Decimal("4.6052")],
+    "S-1": [4.61, "4.605 nats", np.log(100), torch.tensor(100.0).log(), Decimal("4.6052")],
     "RF-1": [11, 11.0, (11, 11), [11], torch.tensor(11), np.int64(11), stack([3] * 5), "11", "11 pixels"],
     "RF-2": [268, (268, 268), torch.tensor([268]), "268"],
-    "RF-3": [(31, 15), ((31, 31), 15), [31, 15], "31, 15", {"width": 31, "number of layers": 15}, Given((31, 15))],
+    "RF-3": [(31, 15), ((31, 31), 15), "31 pixels, 15 layers", {"width": 31, "number of layers": 15}, Given((31, 15))],
     "RF-4": [("conv4_1", 8), ("conv4_1", (8, 8)), ["Conv4_1", "8"], "conv4_1, 8"],
     "RF-5": [12, "12 layers"],
     "RF-7": [(27, 53, 13), "27 to 53, 13", Given((27, 53, 13)), {"first row": 27, "last row": 53, "rows outside": 13}],
     "SK-1": [(5, 63), (5, 62.8), (5, 62.80991), (5, "63 %"), "5 layers, 63 per cent", np.array([5, 62.81])],
     "SK-2": [(34_944, 105_415_200), "34,944, 105,415,200", {"macs": 105_415_200, "parameters": 34_944}],
     "SK-3": [9 / 16, Fraction(9, 16), "9/16", 0.56, 0.563, torch.tensor(0.5625)],
-    "SK-4": [(1 / 3, (3, 3)), (0.33, 3), ("33 %", (3, 3)), (Fraction(1, 3), stack([(3, 1), (1, 3)]))],
+    "SK-4": [(1 / 3, (3, 3)), (0.33, "3x3"), ("33 %", (3, 3)), (Fraction(1, 3), stack([(3, 1), (1, 3)]))],
     "SK-6": [(398, 210), "398, 210", "398,210", torch.tensor([398, 210])],
     "LRN-1": [30 / 3726, "30/3726", 0.0080515, Fraction(30, 3726), torch.tensor(30 / 3726)],
     "LRN-2": [(2e-5, 1), (1e-4 / 5, 1.0), ("2·10⁻⁵", 1), "2e-5, 1"],
@@ -242,12 +242,12 @@ RIGHT = {
     "VB-1": [1_475_328, "1,475,328"],
     "VB-2": [[590_080, 2_359_808, 2_359_808], "590,080 2,359,808 2,359,808"],
     "VB-3": [15_227_688, 15_227_688.0],
-    "VB-4": [(3.9, 7), (3.901, 7.048), "3.90 GB, 7 times"],
+    "VB-4": [(3.9, 7), (3.901, 7.048), "3.90 GB, 7 times", "3.63 GiB, 7"],
     "VB-6": [12, "n = 12"],
     "TR-1": [4690],
     "TR-3": [0.6, [0.6], torch.tensor([0.6])],
     "TR-4": ["A", " a ", "configuration A", "none"],
-    "TE-1": [(9, 14), [9, 14], torch.tensor([9, 14]), "9 × 14"],
+    "TE-1": [(9, 14), [9, 14], torch.tensor([9, 14]), "9 x 14"],
     "TE-2": [11.2, 11.24, "11.2"],
     "TE-5": [Given((sizes, FOUND, LINES)) for sizes in ([96, 112, 128], {96, 112, 128}, np.array([96, 112, 128]))]
     + [Given(([96, 112, 128], IN_PER_CENT, LINES)), Given(("96, 112, 128", FOUND, LINES))],
@@ -291,13 +291,14 @@ WRONG = {
     "LRN-4": [(3_211_264, "one LRN"), (4_214_784, "counts too"), (7_426_000, "every digit")],
     "LRN-5": [
         (lambda x, n, alpha, beta: x / (1 + alpha * F.avg_pool2d(x**2, n, 1)) ** beta, "n = 3"),
+        (lambda x, n, alpha, beta: x / (1 + 0.5 * F.avg_pool2d(x**2, n, 1, n // 2)) ** 0.75, "instead of"),
         (lambda x, n, a, b: x / (1 + a * F.avg_pool2d(x**2, n, 1, n // 2, False, False)) ** b, "divided by"),
     ],
     "VB-1": [(1_474_560, "biases"), (1_770_240, "arrive"), (1_475_000, "every digit")],
     "VB-2": [(5_309_696, "three numbers"), ([2_359_808] * 3, "block 3"), ([2_359_808, 590_080, 2_359_808], "order")],
     "VB-3": [(14_714_688, "alone"), (39_803_688, "averaged"), (138_357_544, "is not it")],
     "VB-4": [((0.061, 7), "one image"), ((7.8, 7), "4 bytes"), ((3.86, 7), "input"), (3.862, "two numbers: gigabytes")]
-    + [((4, 7), "to 0.01"), ((3.63, 7), "GiB"), ("3.63 GiB, 7", "GiB"), ((3.9, 28), "not bytes")],
+    + [((4, 7), "to 0.01"), ((3.63, 7), "GiB"), ("3.90 GiB, 7", "is not it"), ((3.9, 28), "not bytes")],
     "VB-5": [(lambda matrix, *sides: matrix.T, "instead of"), (lambda matrix, *sides: matrix, "the shape")]
     + [(lambda m, c, h, w: m.view(w, h, c, -1).permute(3, 2, 1, 0).flatten(1), "instead of")],
     "VB-6": [("12/64", "64ths"), (13, "more than"), (11, "still fits")],
@@ -311,7 +312,7 @@ WRONG = {
     "TR-2": [(mean_of_batches, "for 3 images, batch_size = 2 it gives 0.5 instead of 0.6667"), (in_training_mode, "1")],
     "TR-3": [(0.3, "zero_grad"), (0.7, "double"), (-0.6, "sign")],
     "TR-4": [("B", "last losses"), ("E", "deepest"), ("F", "is not it"), (3, "one word")],
-    "TE-1": [((14, 9), "another order"), ((15, 20), "window of 7"), (9, "two numbers: rows, columns")],
+    "TE-1": [((14, 9), "another order"), ("15, 20", "rows 15: the window of 7"), (9, "two numbers: rows, columns")],
     "TE-2": [(5.6, "mirror"), (36, "more than one crop"), (11.25, "last digit"), (11, "to 0.1")],
     "TE-3": [(without_mirrors, "instead of"), (scores_averaged, "instead of")],
     "TE-4": [

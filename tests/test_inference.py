@@ -138,6 +138,9 @@ def fc(inputs=72, outputs=72):
     return nn.Linear(inputs, outputs)
 
 
+Unbiased = type("Unbiased", (nn.Linear,), {"forward": lambda self, x: F.linear(x, self.weight)})
+
+
 def scaled(layer):
     layer.register_forward_hook(lambda module, args, output: 2 * output)
     return layer
@@ -153,7 +156,8 @@ ANYWHERE = [nn.ReLU, nn.GELU, nn.Hardswish, nn.Dropout, nn.Identity, lambda: nn.
             lambda: Function(lambda self, x: x.transpose(1, -1).flatten(1)), lambda: nn.AdaptiveAvgPool2d(1),
             lambda: nn.utils.parametrizations.weight_norm(fc()), lambda: nn.BatchNorm1d(72, affine=False),
             lambda: Function(lambda self, x: F.adaptive_avg_pool2d(x, 3)), lambda: nn.Conv2d(8, 8, 1),
-            lambda: nn.Linear(3, 3), lambda: nn.Dropout2d(), lambda: nn.BatchNorm2d(8)]  # fmt: skip
+            lambda: nn.Linear(3, 3), lambda: nn.Dropout2d(), lambda: nn.BatchNorm2d(8), lambda: Unbiased(72, 72),
+            lambda: Function(lambda self, x: x * x.shape[-1] ** -0.5)]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:dropout2d")

@@ -66,14 +66,8 @@ def jupyterlab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "RUNTIME")}
     own |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "JUPYTER_PREFER_ENV_PATH": "1"}
-    options = [
-        "--no-browser",
-        "--allow-root",
-        "--port=0",
-        f"--ServerApp.root_dir={folder}",
-        "--IdentityProvider.token=",
-    ]
-    command = [sys.executable, "-m", "jupyterlab", *options]
+    options = ["--no-browser", "--allow-root", "--port=0", "--IdentityProvider.token="]
+    command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={folder}"]
     with subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.DEVNULL) as server:
         while not (running := list(folder.glob("RUNTIME/jpserver-*.json"))):
             assert server.poll() is None

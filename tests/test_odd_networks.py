@@ -118,6 +118,16 @@ def test_an_odd_network_is_trained_and_tested_as_it_is(garments, build):
         assert torch.equal(parameter, before) != parameter.requires_grad
 
 
+def test_weights_that_are_a_part_of_others_are_trained_like_any(garments):
+    model, whole = twins(plain)
+    model[4].weight = nn.Parameter(torch.cat([whole[4].weight.detach()] * 2, 1)[:, :392])
+    for network in (model, whole):
+        fit(network, data.Splits("few", garments.train[:50], garments.test[:50]), **OPTIONS, epochs=1)
+    torch.testing.assert_close(model[4].weight, whole[4].weight)
+    with pytest.raises(ValueError, match="model must have a parameter that can be trained"):
+        fit(plain().requires_grad_(False), data.Splits("few", garments.train[:50], garments.test[:50]), **OPTIONS)
+
+
 class Words(nn.Linear):
     """Raises an error while it trains, or while it is tested."""
 

@@ -1,6 +1,7 @@
 """What single operations do to a receptive field, which are refused, and the keys under which fields are found."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -361,14 +362,31 @@ def test_bad_input_is_named():
 
 
 @pytest.mark.parametrize("size", [(3, 20), (20, 7), (20, 33), (40, 20)])
-@pytest.mark.parametrize(
-    "options",
-    [{}, *({"mode": mode, **how} for mode in ("bilinear", "bicubic") for how in ({}, {"antialias": True}))],
-    ids=str,
-)
-def test_resizing_one_side_reads_what_the_experiment_finds(options, size):
-    model = nn.Sequential(Function(lambda self, x: F.interpolate(x, size, **options)))
-    field = of_model(model, (2, 20, 20))["0"]
-    for unit in ((0, 0), (1, 3), (2, 6)):
+@pytest.mark.parametrize("mode, antialias", [("nearest", False), *product(("bilinear", "bicubic"), (False, True))])
+def test_resizing_one_side_reads_what_the_experiment_finds(mode, antialias, size):
+    model = Function(lambda self, x: F.interpolate(x, size, mode=mode, antialias=antialias))
+    agrees(model, (0, 0), (1, 3), (2, 6))
+
+
+def agrees(model, *units):
+    field = of_model(model, (2, 20, 20))["output"]
+    for unit in units:
         top, left, bottom, right = field.region(*unit)
-        assert reach(model, (2, 20, 20), "0", unit) == (max(top, 0), max(left, 0), min(bottom, 19), min(right, 19))
+        assert reach(model, (2, 20, 20), "output", unit) == (max(top, 0), max(left, 0), min(bottom, 19), min(right, 19))
+
+
+SAME_FOR_ALL = {
+    "expand": lambda self, x: F.avg_pool2d(x, 20).expand_as(x),
+    "gate": lambda self, x: x * F.avg_pool2d(x, 20).sigmoid().expand_as(x),
+    "strips": lambda self, x: x + F.avg_pool2d(x, (20, 1)).expand_as(x) + F.avg_pool2d(x, (1, 20)).expand_as(x),
+    "shuffle": lambda self, x: F.pixel_shuffle(F.avg_pool2d(x, 20).repeat(1, 8, 1, 1), 4),
+    "pad": lambda self, x: F.pad(F.avg_pool2d(x, 20), (3, 3, 3, 3), mode="replicate"),
+    "matmul": lambda self, x: self.fc.weight[:7] @ x,
+    "rows": lambda self, x: self.fc(x.transpose(2, 3)).transpose(2, 3),
+    "rows as channels": lambda self, x: F.conv2d(x.permute(0, 2, 1, 3), self.fc.weight[:4, :, None, None]),
+}
+
+
+@pytest.mark.parametrize("forward", SAME_FOR_ALL.values(), ids=SAME_FOR_ALL)
+def test_units_that_see_the_same_along_a_side_have_no_stride(forward):
+    agrees(Function(forward, fc=nn.Linear(20, 20)), (0, 0), (1, 3))

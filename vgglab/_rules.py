@@ -119,7 +119,8 @@ def _fitted(axis: Axis, output: Tensor, source: Tensor) -> Axis:
     if axis.first.dim() != dims:
         axis = axis.map(lambda first: first.reshape([*[1] * dims, *first.shape][first.dim() :]))
     low, high = max(axis.low, axis.first.amin().item()), min(axis.high, axis.last.amax().item())
-    return replace(axis, spacing=axis.spacing if dims == source.dim() else 0, low=low, high=high)
+    repeated = -axis.dim <= dims and output.shape[axis.dim] > 1 and not axis.varies(axis.dim)  # all see the same
+    return replace(axis, spacing=0 if repeated or dims != source.dim() else axis.spacing, low=low, high=high)
 
 
 # Several inputs
@@ -361,7 +362,7 @@ def _compact(values: Tensor) -> Tensor:
 
 def _indexed(operation: Operation, axis: Axis) -> Axis:
     """Take entries along one dimension; nobody knows here which."""
-    indices = operation["indices"] or [None] * (operation["dim"] or 0) + [operation["index"]]
+    indices = operation["indices"] or [None] * (operation["dim"] % operation.inputs[0].dim()) + [operation["index"]]
     (dim, index), *others = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if not axis.constant and (others or axis.varies(dim)):
         refuse(operation, "it picks out rows or columns by their numbers")

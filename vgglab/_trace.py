@@ -144,10 +144,10 @@ class Trace(TorchDispatchMode):
         self.steps: list[Operation | Call] = []
         self.calls: list[Call] = []
         self.composite: str | None = None
-        self.made: dict[int, int] = {}  # tensor -> the step that made it
+        self.made: dict[int, tuple[int, int]] = {}  # tensor -> the step that made it, and its memory
         self.written: dict[int, tuple[int, int]] = {}  # memory -> the step that last merged into it, by which tensor
         for path, module in model.named_modules():
-            module.register_forward_pre_hook(partial(self._enter, path))
+            module.register_forward_pre_hook(partial(self._enter, path), prepend=True)
             module.register_forward_hook(self._leave)
 
     def _enter(self, path: str, module: nn.Module, args: Any) -> None:
@@ -180,7 +180,7 @@ class Trace(TorchDispatchMode):
         if layouts != [(tensor.shape, tensor.stride()) for tensor in inputs]:
             refuse(operation, "it changes a shape in place")
         for tensor in operation.outputs:
-            self.made.setdefault(id(tensor), len(self.steps))
+            self.made.setdefault(id(tensor), (len(self.steps), memory(tensor)))
             if op._schema.is_mutable and (len(inputs) > 1 or torch.Tag.pointwise not in op.tags):
                 self.written[memory(tensor)] = len(self.steps), id(tensor)
         self.calls[-1].operations.append(operation)
@@ -189,7 +189,8 @@ class Trace(TorchDispatchMode):
 
     def _was_overwritten(self, tensor: Tensor) -> bool:
         step, through = self.written.get(memory(tensor), (-1, -1))
-        return through != id(tensor) and step > self.made.get(id(tensor), -1)
+        made, where = self.made.get(id(tensor), (-1, memory(tensor)))
+        return where != memory(tensor) or through != id(tensor) and step > made
 
 
 def _name_operations(steps: list[Operation | Call], taken: set[str]) -> None:

@@ -43,6 +43,8 @@ class _Walk:
             found = self._through(operation)
         except (MisalignedError, UnsupportedOperation) as problem:
             found = [problem] * len(operation.outputs)
+        except RuntimeError as error:  # numbers of another type than those that it is run on here
+            found = [UnsupportedOperation(f"{operation.kind} (in {operation.name}): {error}")] * len(operation.outputs)
         for tensor, seen in zip(operation.outputs, found, strict=True):
             seen = seen if tensor.numel() else ()
             self.seen[id(tensor)] = _named(operation.name, seen) if operation.computes else seen
@@ -56,6 +58,8 @@ class _Walk:
             refuse(operation, "it works on a tensor that was overwritten through another one")
         sources = []
         for tensor in operation.inputs:
+            if id(tensor) not in self.seen and memory(tensor) in self.touched:
+                refuse(operation, "it works on a tensor that no operation made")
             if isinstance(seen := self.seen.get(id(tensor), ()), ValueError):
                 raise seen
             if seen:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from vgglab import _checks as checks
 from vgglab import machine
@@ -58,15 +59,16 @@ def to_dense(model: nn.Module) -> FullyConvolutional:
     convolutions. H and W must leave one position of the feature map, which takes 32 pixels; a map smaller than the
     first convolution is padded with zeros, or enlarged by the model's own pooling, which no longer squeezes a larger
     one. The weights are reshaped and shared with model, which stays as it was; the result is in eval mode, so dropout
-    does nothing. Raises UnsupportedOperation, naming the layer or the operation, unless model is a chain: layers that
-    give maps, flatten, FC layers, and what treats each of their numbers alike. Source: section 3.2.
+    does nothing. The images that model was trained on are taken for square, as nothing in it says otherwise. Raises
+    UnsupportedOperation, naming the layer or the operation, unless model is a chain: layers that give maps, flatten, FC
+    layers, and what treats each of their numbers alike. Source: section 3.2.
     """
     model = structural_copy(model)
     if isinstance(model, FullyConvolutional):
         return model
     if isinstance(model, ConvNet):
         model.image_size = None  # what follows fixes it
-    image, enlarge = _own_image(model), False
+    image, pooling = _own_image(model), ""
     features, classifier, window = nn.Sequential(), nn.Sequential(), image.shape[2:]
     larger = image.new_empty(*image.shape[:2], *(side + 1000 for side in window))
     for call in _chain(trace(model, (image.shape[1], image.shape[2], image.shape[3]))):
@@ -77,7 +79,9 @@ def to_dense(model: nn.Module) -> FullyConvolutional:
         elif after.ndim == 2 and all(part.kind in RESHAPING for part in call.operations):
             continue
         elif isinstance(layer, nn.AdaptiveAvgPool2d) and before.shape == after.shape and window.numel() > 1:
-            enlarge = True
+            pooling = call.name
+        elif pooling and any(part.computes for part in call.operations):
+            _refuse(pooling, model.get_submodule(pooling), "is not the last layer that gives maps")
         else:
             features.append(layer)
             window, grown = after.shape[2:], after
@@ -90,7 +94,7 @@ def to_dense(model: nn.Module) -> FullyConvolutional:
         _refuse(call.name, layer, "is not followed by an FC layer")
     skeleton = _skeleton(features)
     smallest = _smallest_image(image, lambda image: skeleton(image).numel() > 0)
-    return FullyConvolutional(features, classifier, smallest.shape[2], enlarge).eval()
+    return FullyConvolutional(features, classifier, smallest.shape[2], bool(pooling)).eval()
 
 
 def _layers(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
@@ -109,12 +113,14 @@ def _own_image(model: nn.Module) -> Tensor:
     """Return the smallest image, without numbers, that fills the first FC layer and what pools to a fixed size."""
     skeleton = _skeleton(model)
     filled: list[bool] = []
+    numbers: list[int] = []  # how many more the first FC layer is given than it takes
     entered = {"": model}
 
     def enter(name: str, layer: nn.Module, args: Any) -> None:
         entered[name] = entered.pop(name, layer)
         if isinstance(layer, nn.Linear):
-            filled.append(args[0].shape[-1] >= layer.in_features)
+            numbers.append(args[0].shape[-1] - layer.in_features)
+            filled.append(numbers[-1] >= 0)
             raise StopIteration
 
     def pool(layer: nn.Module, args: Any, maps: Tensor) -> None:
@@ -134,9 +140,9 @@ def _own_image(model: nn.Module) -> Tensor:
             layer.register_forward_hook(pool)
     for first in _layers(skeleton, nn.Conv2d)[:1]:
         image = _smallest_image(first.weight.new_empty(1, first.in_channels, 1, 1), fills)
-        if image.shape[2] < LARGEST:
+        if image.shape[2] < LARGEST and fills(image) and numbers[-1] == 0:
             return image
-    _refuse(*list(entered.items())[-1], "does not lead from images of any size to an FC layer")
+    _refuse(*list(entered.items())[-1], "is not reached from square images of any size as an FC layer that they fill")
 
 
 def _smallest_image(like: Tensor, works: Callable[[Tensor], bool]) -> Tensor:
@@ -188,7 +194,9 @@ def _on_maps(call: Call, layer: Any, window: torch.Size) -> nn.Module:
     """Return layer, which takes (N, numbers), as one that does the same at every position of a map."""
     parts, before = call.operations, call.inputs[0]
     kinds = [part.kind for part in parts]
-    if kinds == ["linear"] and parts[0].inputs[1] is call.module.weight:
+    if isinstance(layer, nn.Linear) and kinds == ["linear"] and parts[0]["weight"] is call.module.weight:
+        if parts[0]["bias"] is not call.module.bias:
+            _refuse(call.name, layer, "does not add its own bias")
         conv = nn.Conv2d(layer.in_features // window.numel(), layer.out_features, (window[0], window[1]), device="meta")
         conv.weight = nn.Parameter(layer.weight.view(conv.weight.shape), False)
         conv.bias = layer.bias
@@ -215,10 +223,15 @@ def _treats_alike(call: Call, layer: nn.Module) -> bool:
             return False
         numbers |= set(map(id, part.outputs))
     with suppress(ValueError):
-        on_maps = trace(layer, (call.inputs[0].shape[1], 2, 3)).steps
-        kinds = [step.kind for step in on_maps if isinstance(step, Operation)]
-        return not call.has_children and kinds == [part.kind for part in call.operations]
+        on_maps = [step for step in trace(layer, (call.inputs[0].shape[1], 2, 3)).steps if isinstance(step, Operation)]
+        return not call.has_children and list(map(_said, on_maps)) == list(map(_said, call.operations))
     return False
+
+
+def _said(operation: Operation) -> tuple[str, list[Any]]:
+    """An operation's name and its arguments but for tensors."""
+    given = tree_leaves((operation.args, operation.kwargs))
+    return operation.kind, [value for value in given if not isinstance(value, Tensor)]
 
 
 @checked

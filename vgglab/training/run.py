@@ -98,8 +98,12 @@ class Run:
         except ValueError:
             self.model.to(memory_format=torch.contiguous_format)
         self.try_a_single_image()
+        parameters = list(self.model.parameters())
+        if not any(parameter.requires_grad for parameter in parameters):
+            raise ValueError("model must have a parameter that can be trained: none has requires_grad")
+        fused = all(map(torch.ops.aten.is_non_overlapping_and_dense, parameters))  # it takes memory as it lies
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=fused
         )
         self.begin_epoch()
         if self.checkpoint:

@@ -58,6 +58,6 @@ EXERCISES: dict[str, Judge] = {
         "within_channel(x, n, alpha, beta)",
         "over which positions does the sum run at the border, and what is it divided by there?",
         lambda x, n, alpha, beta: x / (1 + alpha * F.avg_pool2d(x**2, n, stride=1, padding=n // 2)) ** beta,
-        lambda: [(random(*shape), n, 0.5, 0.75) for shape, n in SHAPES],
+        lambda: [(random(*shape), n, 1 / n, 0.25 + 0.5 * n) for shape, n in SHAPES],
     ),
 }

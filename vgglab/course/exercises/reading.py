@@ -3,6 +3,7 @@
 import re
 import reprlib
 from collections.abc import KeysView, Mapping, Sequence, ValuesView
+from contextlib import suppress
 from decimal import Decimal
 from itertools import islice
 from numbers import Real
@@ -15,10 +16,11 @@ from vgglab.receptive_field import ReceptiveField
 
 Answer = Any  # a learner may give anything
 MOST = 1000  # entries of an answer, or characters of its text, that are looked at
-FILLERS = {"the", "and", "gb", "gib", "about", "is", "are", "to", "of"}
+FILLERS = {"the", "and", "gb", "about", "is", "are", "to", "of", "them", "nats", "pixels", "layers", "convolutions",
+           "points", "times", "α", "alpha", "k"}  # fmt: skip
 DIGITS = r"(?:\d{1,3}(?:[,_' \u00a0\u2009\u202f]\d{3})+(?!\d)|\d+)"  # 1,475,328 as the lessons print it
 NUMERAL = rf"(?:{DIGITS}(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?"
-NUMBER = re.compile(rf"(?<![\w.)])([-+]?{NUMERAL})(?:\s*/\s*({NUMERAL}))?(\s*(?:%|per\s?cent\b))?", re.IGNORECASE)
+NUMBER = re.compile(rf"(?<![\w.)])([-+]?{NUMERAL})(?:\s*/\s*({NUMERAL}))?(\s*(?:%|per\s?cent\b|GiB\b))?", re.IGNORECASE)
 BETWEEN = re.compile(r"[\s,;:()\[\]{}→>=≈~·×|–.]*")
 RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
@@ -53,8 +55,9 @@ def number(answer: Answer, wanted: str = "") -> Number:
     if isinstance(answer, Number):
         return answer
     if isinstance(answer, str):
-        (found,) = _numbers(answer, wanted, 1)
-        return found
+        with suppress(Unreadable):
+            return _numbers(answer, wanted, 1)[0]
+        answer = _numbers(answer, wanted, 2)
     if isinstance(answer, (list, tuple)) and len(answer) in (1, 2):
         first, *others = (number(part, wanted) for part in answer)
         if all(other == first for other in others):
@@ -143,6 +146,8 @@ def answered(answer: Answer) -> Answer:
 def shown(answer: Answer) -> str:
     """An answer as one short line."""
     try:
+        if isinstance(answer, Number):
+            return f"{answer.value:.10g}"
         if isinstance(answer, (Tensor, np.ndarray)) and np.prod(answer.shape) > 9:
             return f"{type(answer).__name__} of shape {tuple(answer.shape)}"
         text = SHORT.repr(plain(answer))
@@ -173,6 +178,7 @@ def _numbers(text: str, wanted: str, count: int) -> list[Number]:
     text = text.replace("->", "→").replace("−", "-").replace("**", "^")
     text = re.sub(r"[⁻⁰¹²³⁴-⁹]+", lambda power: "^" + power[0].translate(RAISED), text)
     text = re.sub(r"\s*[·×*x]\s*10\s*\^\s*([-+]?\d+)", r"e\1", text)
+    text = re.sub(r"(?<=\d)\s*x\s*(?=\d)", " × ", text)
     rest = NUMBER.sub(" ", text)
     strange = set(_words(rest)) - FILLERS - set(_words(wanted))
     if strange or not BETWEEN.fullmatch(re.sub(r"[^\W\d_]+", "", rest)):
@@ -180,8 +186,15 @@ def _numbers(text: str, wanted: str, count: int) -> list[Number]:
     for pattern in (NUMBER, re.compile(NUMBER.pattern.replace(DIGITS, r"\d+"), re.IGNORECASE)):
         found = [match.groups() for match in pattern.finditer(text)]
         if len(found) == count:
-            return [_number(_float(top) / _float(below or "1"), bool(percent)) for top, below, percent in found]
+            return [_measured(_float(top) / _float(below or "1"), unit or "") for top, below, unit in found]
     raise Unreadable
+
+
+def _measured(value: float, unit: str) -> Number:
+    """The number that stands before a unit, GiB as GB."""
+    if unit.strip().casefold() == "gib":
+        return _number(value).times(2**30 / 1e9)
+    return _number(value, bool(unit))
 
 
 def _number(value: float, percent: bool = False) -> Number:
